@@ -1,0 +1,191 @@
+"""Puts the parts together from settings. Read it as a recipe.
+
+    async with opened(settings) as house:
+        await house.keep.add(...)
+
+A house is everything that one process needs: the keep, the chores and what stands around them.
+A store that is out at start is no reason not to start: its circuit opens, and it is probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from soundkeep.audio.jail import Jail
+from soundkeep.catalog import claims
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Law
+from soundkeep.catalog.database import Catalog
+from soundkeep.catalog.listening import listen
+from soundkeep.catalog.migrating import migrate
+from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.chores import Frame, Kind, kinds
+from soundkeep.copies.copying import Copier
+from soundkeep.copies.dropping import Dropper, InboxManners
+from soundkeep.copies.outages import Outages
+from soundkeep.copies.placement import Rules
+from soundkeep.copies.planning import replan_all
+from soundkeep.errors import Misconfigured, SettingsError, StoreError
+from soundkeep.intake import inbox as inboxes
+from soundkeep.intake import spool
+from soundkeep.intake.spool import Spool
+from soundkeep.keep import Keep
+from soundkeep.reading.reader import Reader
+from soundkeep.settings import Settings
+from soundkeep.stores.interface import Store
+from soundkeep.stores.kinds import make_store
+from soundkeep.stores.local import LocalStore
+from soundkeep.stores.wrappers import Bounded, Guarded, Limited
+
+INBOX_KIND = "inbox"
+LEFTOVERS_AFTER = timedelta(days=1)
+CALLS_AT_ONCE = 32  # of one store, readers included
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What one process works with."""
+
+    keep: Keep
+    kinds: tuple[Kind, ...]
+    frame: Frame
+    outages: Outages
+
+    def concurrency(self, store: str) -> int:
+        """How many actions of one chore may run in a store at once."""
+        settings = self.keep.settings
+        table = settings.stores.get(store)
+        return (table and table.concurrency) or settings.worker.concurrency
+
+    async def tidy(self) -> None:
+        """Removes what interrupted uploads and puts left behind."""
+        keep = self.keep
+        await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
+        for name in keep.settings.stores:
+            try:
+                await keep.stores[name].reap(LEFTOVERS_AFTER)
+            except StoreError as error:
+                log.info("store not tidied", store=name, error=str(error))
+
+    async def replan(self) -> None:
+        """Runs placement over everything if the settings have changed since the last time."""
+        await replan_all(self.keep.catalog, self.keep.rules)
+
+    async def listen(self, woken: Callable[[], None]) -> None:
+        """Calls `woken` whenever another process makes work due (PostgreSQL only)."""
+        await listen(self.keep.catalog, woken)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[House]:
+    """A house, ready for use; closed at the end.
+
+    Raises `SettingsError`, `CatalogUnavailable`, `WriteFailed`.
+    """
+    rules = Rules.of(settings)
+    law = Law(frozenset(settings.stores), settings.policy.min_copies, settings.policy.proof_age)
+    async with AsyncExitStack() as closing:
+        catalog = await _opened_catalog(settings, closing)
+        stores = _make_stores(settings, catalog)
+        for store in stores.values():
+            closing.push_async_callback(store.close)
+        outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
+        await _open_inbox(settings, catalog, stores[settings.inbox_name])
+        await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+
+        reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
+        closing.push_async_callback(reader.close)
+        jail = Jail(
+            seconds=settings.limits.decode_seconds, memory_bytes=settings.limits.decode_bytes
+        )
+        closing.push_async_callback(jail.close)
+        copier = Copier(catalog, reader)
+        keep = Keep(
+            settings=settings,
+            catalog=catalog,
+            stores=stores,
+            jail=jail,
+            spool=Spool(
+                settings.inbox_directory,
+                file_bytes=settings.limits.file_bytes,
+                min_free_bytes=settings.inbox.min_free_bytes,
+            ),
+            reader=reader,
+            copier=copier,
+            rules=rules,
+            holder=claims.holder_name(settings.host_name),
+        )
+        closing.push_async_callback(keep.copying)
+        manners = InboxManners(settings.inbox.linger_seconds, settings.inbox.sweep_seconds)
+        dropper = Dropper(catalog, copier, stores, rules, law, manners)
+        frame = Frame(catalog, outages, settings.worker.lease_seconds)
+        yield House(keep, kinds(copier, dropper), frame, outages)
+
+
+async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
+    """The catalog, up to date, and free of what dead processes of this host still held."""
+    try:
+        settings.data_directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"data: {settings.data_directory}: {error.strerror}") from None
+    catalog = Catalog(settings.catalog_url)
+    closing.push_async_callback(catalog.close)
+    await catalog.upgrade(migrate)
+    freed = await catalog.write(claims.release_dead_holders, copies_table, settings.host_name)
+    if freed:
+        log.info("took up the work of a process that died", rows=freed)
+    return catalog
+
+
+def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
+    """Every configured store in its wrappers, and this host's inbox."""
+    stores: dict[str, Store] = {
+        settings.inbox_name: LocalStore(settings.inbox_name, settings.inbox_directory)
+    }
+    for name, table in settings.stores.items():
+        store = make_store(
+            name, table, data=settings.data_directory, catalog_url=settings.catalog_url
+        )
+        bounded = Bounded(store, table.timeout_seconds)
+        guarded = Guarded(bounded, _expected_id(catalog, name))
+        stores[name] = Limited(guarded, CALLS_AT_ONCE)
+    return stores
+
+
+def _expected_id(catalog: Catalog, name: str) -> Callable[[], object]:
+    """What the store's marker must say, by the catalog."""
+
+    async def expected() -> str | None:
+        state = (await catalog.read(store_rows.known)).get(name)
+        return state.store_id if state and state.marked else None
+
+    return expected
+
+
+def _kinds(settings: Settings) -> dict[str, str]:
+    return {name: table.kind for name, table in settings.stores.items()}
+
+
+async def _open_inbox(settings: Settings, catalog: Catalog, inbox: Store) -> None:
+    """Prepares the inbox and says what it has lost. A new disk in its place is taken as it is:
+    what lay on the old one is named, and nothing is gained by refusing uploads."""
+    try:
+        await asyncio.to_thread(spool.prepare, settings.inbox_directory)
+    except OSError as error:
+        raise SettingsError(f"inbox.path: {settings.inbox_directory}: {error.strerror}") from None
+    known = await catalog.write(store_rows.ensure, inbox.name, INBOX_KIND)
+    found = await inbox.read_marker()
+    if found not in (None, known.store_id):
+        raise Misconfigured(f"{settings.inbox_directory} is the inbox of another catalog or host")
+    if found is None:
+        await inbox.write_marker(known.store_id)
+        await catalog.write(store_rows.note_marked, inbox.name)
+    await inboxes.name_losses(catalog, inbox)

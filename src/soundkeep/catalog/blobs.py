@@ -1,0 +1,67 @@
+"""Blobs: immutable bytes by digest, and the lock that orders everything that happens to one.
+
+Whoever decides about the copies of a blob (an upload of the same bytes, the copy law, a
+confirmed removal) first takes the blob's row. On SQLite the write lock already does that.
+"""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from soundkeep.catalog.database import Tx
+from soundkeep.catalog.rows import blob_of
+from soundkeep.catalog.schema import blobs, copies, now, tracks
+from soundkeep.digest import Digest
+from soundkeep.model import Blob
+
+
+def ensure(tx: Tx, blob: Blob) -> None:
+    """Records the blob unless it is known, and takes its row."""
+    dialect = postgresql if tx.on_postgresql else sqlite
+    sound = blob.sound
+    row = dialect.insert(blobs).values(
+        digest=blob.digest.raw,
+        size_bytes=blob.size_bytes,
+        chunk_hashes=blob.chunk_hashes.raw,
+        media_type=sound.media_type,
+        extension=sound.extension,
+        codec=sound.codec,
+        duration_seconds=sound.duration_seconds,
+        bit_rate=sound.bit_rate,
+        channels=sound.channels,
+        sample_rate_hz=sound.sample_rate_hz,
+        tags=json.dumps(sound.tags),
+        created_at=now(),
+    )
+    tx.run(row.on_conflict_do_nothing())
+    take(tx, blob.digest)
+
+
+def take(tx: Tx, digest: Digest) -> Blob | None:
+    """Takes the blob's row until the transaction ends, and answers it."""
+    row = tx.run(select(blobs).where(blobs.c.digest == digest.raw).with_for_update()).first()
+    return blob_of(row) if row else None
+
+
+def find(tx: Tx, digest: Digest) -> Blob | None:
+    """The blob of this digest, if it is known."""
+    row = tx.run(select(blobs).where(blobs.c.digest == digest.raw)).first()
+    return blob_of(row) if row else None
+
+
+def forget_if_gone(tx: Tx, digest: Digest) -> None:
+    """Forgets a blob that nothing names and no store holds. Its row is taken by the caller."""
+    held = exists().where(copies.c.digest == digest.raw)
+    named = exists().where(tracks.c.digest == digest.raw)
+    tx.run(delete(blobs).where(blobs.c.digest == digest.raw, ~held, ~named))
+
+
+def page(tx: Tx, after: bytes, limit: int) -> list[Digest]:
+    """The next digests in order, for passes over all blobs; begin with b""."""
+    digests = (
+        select(blobs.c.digest).where(blobs.c.digest > after).order_by(blobs.c.digest).limit(limit)
+    )
+    return [Digest(bytes(raw)) for raw in tx.run(digests).scalars()]

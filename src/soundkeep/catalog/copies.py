@@ -1,0 +1,370 @@
+"""Copies: the rows of the ledger, and the one transaction that may let a copy go.
+
+State and wish change together with the chore that follows from them (`model.chore_of`), so a row
+always says itself what is still to be done. A change made by anybody but the holder of a lease
+takes the lease away: what that holder then writes down is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import and_, case, exists, func, insert, select, update
+from sqlalchemy import delete as delete_rows
+from sqlalchemy.sql import ColumnElement
+
+from soundkeep.catalog import blobs as blob_rows
+from soundkeep.catalog import claims
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.database import Tx
+from soundkeep.catalog.rows import copy_of, select_copies
+from soundkeep.catalog.schema import copies, now, tracks
+from soundkeep.digest import Digest
+from soundkeep.errors import LeaseLost, Unplayable
+from soundkeep.model import Chore, Copy, CopyState, Lane, Wish, chore_of
+from soundkeep.settings import INBOX_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where placement wants a blob."""
+
+    store: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A copy that this process may act on."""
+
+    lease: claims.Lease
+    copy: Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """What the copy law asks for. `stores` are those configured now, without any inbox."""
+
+    stores: frozenset[str]
+    min_copies: int
+    proof_age: float  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a copy was let go, and if not, which copies could be proven to allow it."""
+
+    let_go: bool
+    proven: int = 0
+    unproven: tuple[Copy, ...] = ()
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def of_blob(tx: Tx, digest: Digest) -> list[Copy]:
+    """Every copy of a blob, in the order they were recorded."""
+    rows = select_copies().where(copies.c.digest == digest.raw).order_by(copies.c.id)
+    return [copy_of(row) for row in tx.run(rows)]
+
+
+def of_blobs(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Copy]]:
+    """The copies of many blobs at once."""
+    found: dict[Digest, list[Copy]] = {}
+    raw = {digest.raw for digest in digests}
+    for row in tx.run(select_copies().where(copies.c.digest.in_(raw)).order_by(copies.c.id)):
+        copy = copy_of(row)
+        found.setdefault(copy.digest, []).append(copy)
+    return found
+
+
+def missing(tx: Tx, limit: int) -> list[Copy]:
+    """Placed copies that are not present."""
+    rows = (
+        select_copies()
+        .where(copies.c.state != CopyState.PRESENT.value, copies.c.wish == Wish.KEEP.value)
+        .order_by(copies.c.id)
+        .limit(limit)
+    )
+    return [copy_of(row) for row in tx.run(rows)]
+
+
+def find(tx: Tx, copy_id: int) -> Copy | None:
+    """One copy."""
+    row = tx.run(select_copies().where(copies.c.id == copy_id)).first()
+    return copy_of(row) if row else None
+
+
+def page(
+    tx: Tx,
+    *,
+    state: CopyState | None = None,
+    store: str | None = None,
+    failed: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> list[Copy]:
+    """Copies by state or failure, in the order they were recorded, those after `after` only."""
+    rows = select_copies().where(copies.c.id > after).order_by(copies.c.id).limit(limit)
+    if state is not None:
+        rows = rows.where(copies.c.state == state.value)
+    if store is not None:
+        rows = rows.where(copies.c.store == store)
+    if failed:
+        rows = rows.where(copies.c.last_error.is_not(None))
+    return [copy_of(row) for row in tx.run(rows)]
+
+
+def in_store(tx: Tx, store: str, after: int, limit: int) -> list[Copy]:
+    """The copies of one store that should be there, in the order they were recorded."""
+    rows = (
+        select_copies()
+        .where(copies.c.store == store, copies.c.id > after)
+        .where(copies.c.state.in_([CopyState.PRESENT.value, CopyState.DOUBTED.value]))
+        .order_by(copies.c.id)
+        .limit(limit)
+    )
+    return [copy_of(row) for row in tx.run(rows)]
+
+
+def unknown_keys(tx: Tx, store: str, keys: Collection[str]) -> set[str]:
+    """Which of these keys of a store no row knows."""
+    known = select(copies.c.key).where(copies.c.store == store, copies.c.key.in_(keys))
+    return set(keys) - set(tx.run(known).scalars())
+
+
+# --- wanting --------------------------------------------------------------------------------
+
+
+def record_present(
+    tx: Tx, digest: Digest, place: Place, *, locator: str, verified: str, wish: Wish, due_in: float
+) -> int:
+    """Records a copy whose bytes were just written by us; answers its id."""
+    values = {
+        **_row(digest, place, CopyState.PRESENT, wish, Lane.BULK),
+        "locator": locator,
+        "verified": verified,
+        "verified_at": now(),
+        "due_at": now() + due_in,
+    }
+    return int(tx.run(insert(copies).values(**values).returning(copies.c.id)).scalar_one())
+
+
+def want(tx: Tx, digest: Digest, places: Iterable[Place], lane: Lane) -> None:
+    """Records wanted copies. A key that an outgoing copy still holds is left alone: whoever
+    confirms that removal runs placement again."""
+    for place in sorted(places, key=lambda place: (place.store, place.key)):
+        taken = exists().where(copies.c.store == place.store, copies.c.key == place.key)
+        if not tx.run(select(taken)).scalar_one():
+            row = _row(digest, place, CopyState.WANTED, Wish.KEEP, lane)
+            tx.run(insert(copies).values(**row))
+            tx.wakes = True
+
+
+def wish(tx: Tx, copy: Copy, wanted: Wish, lane: Lane = Lane.INTERACTIVE) -> None:
+    """Changes what placement wants of a copy, and what is to be done with it now."""
+    chore = chore_of(copy.state, wanted)
+    _take_over(tx, copies.c.id == copy.id, wish=wanted, chore=chore, lane=lane)
+
+
+def abandon(tx: Tx, digest: Digest) -> None:
+    """Lets every copy of a blob go. Only for a blob that nothing names: no law protects it."""
+    which = and_(copies.c.digest == digest.raw, copies.c.state != CopyState.UNWANTED.value)
+    _take_over(tx, which, state=CopyState.UNWANTED, since=now(), chore=Chore.DROP)
+
+
+def doubt(tx: Tx, copy_id: int, why: str) -> bool:
+    """Marks a present copy doubted, which makes it due; answers whether it was present."""
+    which = and_(copies.c.id == copy_id, copies.c.state == CopyState.PRESENT.value)
+    leaving = copies.c.wish == Wish.LEAVE.value
+    changed = _take_over(
+        tx,
+        which,
+        state=CopyState.DOUBTED,
+        since=now(),
+        chore=case((leaving, Chore.LEAVE.value), else_=Chore.VERIFY.value),
+        lane=Lane.INTERACTIVE,
+        last_error=why[:500],
+    )
+    return changed > 0
+
+
+def doubt_at(tx: Tx, store: str, key: str, why: str) -> bool:
+    """Doubts whatever copy is recorded as present under this key."""
+    which = and_(copies.c.store == store, copies.c.key == key)
+    copy_id = tx.run(select(copies.c.id).where(which)).scalar_one_or_none()
+    return copy_id is not None and doubt(tx, copy_id, why)
+
+
+# --- working --------------------------------------------------------------------------------
+
+
+def claim(
+    tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
+) -> list[Claimed]:
+    """Leases copies of one store on which `chore` is due; none while the store is out."""
+    if store_rows.is_out(tx, store):
+        return []
+    leased = claims.claim(
+        tx,
+        copies,
+        chore=chore,
+        target=copies.c.store == store,
+        holder=holder,
+        limit=limit,
+        lease_seconds=lease_seconds,
+    )
+    return [Claimed(lease, copy_of(row)) for lease, row in leased]
+
+
+def claim_for_upload(
+    tx: Tx, digest: Digest, stores: Collection[str], *, holder: str, lease_seconds: float
+) -> list[Claimed]:
+    """Leases the wanted copies of one blob to the upload that brought it."""
+    due = (
+        select(copies.c.id)
+        .where(copies.c.digest == digest.raw, copies.c.store.in_(stores))
+        .where(copies.c.chore == Chore.COPY.value, copies.c.due_at <= now())
+    )
+    ids = list(tx.run(due).scalars())
+    leased = claims.lease_rows(tx, copies, ids, holder=holder, lease_seconds=lease_seconds)
+    return [Claimed(lease, copy_of(row)) for lease, row in leased]
+
+
+def waits(tx: Tx, pairs: Collection[tuple[Chore, str]]) -> dict[tuple[Chore, str], float]:
+    """For each (chore, store) that has any work: seconds until its next row is due, 0 if one is."""
+    clock = tx.now()
+    found: dict[tuple[Chore, str], float] = {}
+    for pair in pairs:
+        due_at = _next_due(tx, *pair)
+        if due_at is not None:
+            found[pair] = max(0.0, due_at - clock)
+    return found
+
+
+def _next_due(tx: Tx, chore: Chore, store: str) -> float | None:
+    which = and_(copies.c.chore == chore.value, copies.c.store == store)
+    times = [
+        tx.run(select(func.min(copies.c.due_at)).where(which, copies.c.lane == lane.value)).scalar()
+        for lane in Lane
+    ]
+    return min((due_at for due_at in times if due_at is not None), default=None)
+
+
+def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
+    """The copy was written or re-read whole: it is present. Raises `LeaseLost`."""
+    copy = claimed.copy
+    since = copy.since if copy.state is CopyState.PRESENT else now()
+    claims.finish(
+        tx,
+        copies,
+        claimed.lease,
+        state=CopyState.PRESENT,
+        since=since,
+        locator=locator,
+        verified=verified,
+        verified_at=now(),
+        chore=chore_of(CopyState.PRESENT, copy.wish),
+        due_at=now(),
+    )
+
+
+def prove_again(tx: Tx, copy: Copy, verified: str) -> None:
+    """A present copy that nobody needed to lease was re-read whole."""
+    which = and_(copies.c.id == copy.id, copies.c.state == CopyState.PRESENT.value)
+    tx.run(update(copies).where(which).values(verified=verified, verified_at=now()))
+
+
+def let_go(tx: Tx, claimed: Claimed, law: Law) -> Verdict:
+    """The copy law: the only door through which a copy of a wanted blob leaves.
+
+    Takes the blob's row, counts the distinct stores (never an inbox) that have another copy
+    which is present and was proven within `law.proof_age`, and marks this one unwanted if there
+    are at least `law.min_copies`; only then may its bytes be removed. Raises `LeaseLost`.
+    """
+    copy = claimed.copy
+    blob_rows.take(tx, copy.digest)
+    others = [
+        other
+        for other in of_blob(tx, copy.digest)
+        if other.store != copy.store
+        and other.store in law.stores
+        and other.state is CopyState.PRESENT
+    ]
+    horizon = tx.now() - law.proof_age
+    proven = [other for other in others if (other.verified_at or 0.0) >= horizon]
+    count = len({other.store for other in proven})
+    holds_bytes = copy.state is not CopyState.WANTED
+    if count < law.min_copies and holds_bytes and is_named(tx, copy.digest):
+        unproven = tuple(other for other in others if other not in proven)
+        return Verdict(let_go=False, proven=count, unproven=unproven)
+    claims.finish(
+        tx, copies, claimed.lease, state=CopyState.UNWANTED, since=now(), chore=Chore.DROP,
+        due_at=now(),
+    )  # fmt: skip
+    tx.wakes = True
+    return Verdict(let_go=True, proven=count)
+
+
+def confirm_gone(tx: Tx, claimed: Claimed) -> None:
+    """Forgets an unwanted copy whose bytes are confirmed to be gone. Raises `LeaseLost`.
+
+    The caller takes the blob's row before and runs placement again after, in this transaction.
+    """
+    lease = claimed.lease
+    which = and_(copies.c.id == lease.row_id, copies.c.lease_token == lease.token)
+    if tx.run(delete_rows(copies).where(which)).rowcount != 1:
+        raise LeaseLost
+
+
+def is_named(tx: Tx, digest: Digest) -> bool:
+    """Whether the blob is wanted: a track names it."""
+    return bool(tx.run(select(exists().where(tracks.c.digest == digest.raw))).scalar_one())
+
+
+def is_inbox(store: str) -> bool:
+    """Whether a copy in this store is only on its way. It never counts."""
+    return store.startswith(INBOX_PREFIX)
+
+
+def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -> int:
+    """Makes waiting rows due at once: of a store that is back, of one blob, or all."""
+    which: ColumnElement[bool] = copies.c.wish != Wish.LEAVE.value
+    if store is not None:
+        which = and_(which, copies.c.store == store)
+    if digest is not None:
+        which = and_(which, copies.c.digest == digest.raw)
+    return claims.make_due(tx, copies, which)
+
+
+def due_now_unplayable(tx: Tx) -> int:
+    """Makes due what could not be copied because no source was readable: one may be back."""
+    return claims.make_due(tx, copies, copies.c.last_error.startswith(Unplayable.code))
+
+
+def _row(
+    digest: Digest, place: Place, state: CopyState, wished: Wish, lane: Lane
+) -> dict[str, object]:
+    return {
+        "digest": digest.raw,
+        "store": place.store,
+        "key": place.key,
+        "state": state,
+        "wish": wished,
+        "since": now(),
+        "chore": chore_of(state, wished),
+        "lane": lane,
+        "due_at": now(),
+        "attempts": 0,
+    }
+
+
+def _take_over(tx: Tx, which: ColumnElement[bool], **values: object) -> int:
+    """Changes rows from outside. Who holds a lease on one loses it, and the row rests until that
+    lease would have run out: until then its holder may still be writing."""
+    leased = copies.c.lease_token.is_not(None)
+    resting = case((leased, copies.c.due_at), else_=now())
+    tx.wakes = True
+    let_go = {"lease_token": None, "lease_holder": None, "attempts": 0, "due_at": resting}
+    return tx.run(update(copies).where(which).values(**{**let_go, **values})).rowcount

@@ -1,0 +1,212 @@
+"""Runs transactions on the catalog, on SQLite or PostgreSQL, and nothing else.
+
+A transaction is a plain function of a `Tx`; it runs in a thread of the catalog's own and cannot
+await, so none stays open across network or client I/O. On SQLite every writing transaction is
+`BEGIN IMMEDIATE`, through one writer thread per process, retried on busy for 30 s with waits of
+our own (SQLite's starve one process: docs/decisions/0002). Why threads and not an asynchronous
+driver: one hop per transaction instead of one per statement, and a caller that is cancelled
+cannot leave a transaction half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from soundkeep.catalog.schema import now
+from soundkeep.errors import CatalogUnavailable, DiskFull
+
+BUSY_SECONDS = 30.0
+READERS = 4
+WRITERS_POSTGRESQL = 6
+NOTIFY_CHANNEL = "soundkeep_work"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Tx:
+    """One open transaction. `wakes` is set by whoever makes work due."""
+
+    connection: Connection
+    wakes: bool = False
+
+    @property
+    def on_postgresql(self) -> bool:
+        return self.connection.dialect.name == "postgresql"
+
+    def run(self, statement: Executable, rows: Any = None) -> CursorResult[Any]:
+        """Executes a statement, once or for each of many rows."""
+        return self.connection.execute(statement, rows)
+
+    def now(self) -> float:
+        """The database's clock."""
+        return self.connection.execute(select(now())).scalar_one()
+
+
+class Catalog:
+    """The door to the database: `read` and `write` run a function in a transaction."""
+
+    def __init__(self, url: str) -> None:
+        self.url = make_url(url)
+        self.on_postgresql = self.url.get_backend_name() == "postgresql"
+        self.on_commit: list[Callable[[], None]] = []  # called in the loop when work became due
+        self._engine = _postgresql_engine(url) if self.on_postgresql else _sqlite_engine(url)
+        self._writing = self._engine.execution_options(writing=True)
+        writers = WRITERS_POSTGRESQL if self.on_postgresql else 1
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="catalog-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
+
+    async def upgrade(self, migrate: Callable[[Engine], None]) -> None:
+        """Runs the migrations. Raises `CatalogUnavailable`."""
+        await asyncio.to_thread(self._upgrade, migrate)
+
+    def _upgrade(self, migrate: Callable[[Engine], None]) -> None:
+        try:
+            with _translated():
+                migrate(self._writing)
+        except _Busy as busy:
+            raise CatalogUnavailable("the catalog is locked by another program") from busy
+
+    async def write(
+        self, action: Callable[Concatenate[Tx, P], R], *args: P.args, **options: P.kwargs
+    ) -> R:
+        """Runs `action(tx, …)` in one writing transaction and answers what it returned.
+
+        Raises `CatalogUnavailable` when the database cannot be had, `DiskFull`, or whatever
+        `action` raised; in each case nothing was written. May run `action` again after a
+        conflict, so it changes nothing but the database. A caller that is cancelled does not
+        cancel the transaction: it ends by itself, either way.
+        """
+        work = partial(self._attempt, self._writing, lambda tx: action(tx, *args, **options))
+        loop = asyncio.get_running_loop()
+        result, wakes = await asyncio.shield(loop.run_in_executor(self._writers, work))
+        if wakes:
+            self._wake()
+        return result
+
+    async def read(
+        self, query: Callable[Concatenate[Tx, P], R], *args: P.args, **options: P.kwargs
+    ) -> R:
+        """Runs `query(tx, …)` on one snapshot. Raises as `write` does."""
+        work = partial(self._attempt, self._engine, lambda tx: query(tx, *args, **options))
+        result, _ = await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        return result
+
+    async def close(self) -> None:
+        """Ends the threads and the connections."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._writers.shutdown()
+        self._readers.shutdown()
+        self._engine.dispose()
+
+    def _wake(self) -> None:
+        for call in self.on_commit:
+            call()
+
+    def _attempt(self, engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
+        """Again and again on busy or a serialisation conflict, until the time is up."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return _transact(engine, action)
+            except _Busy as busy:
+                if time.monotonic() > deadline:
+                    text = f"the catalog was busy for {BUSY_SECONDS:.0f} s"
+                    raise CatalogUnavailable(text) from busy.__cause__
+                time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - not a secret
+
+
+def _transact(engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
+    with _translated(), engine.begin() as connection:
+        tx = Tx(connection)
+        result = action(tx)
+        if tx.wakes and tx.on_postgresql:
+            connection.exec_driver_sql(f"NOTIFY {NOTIFY_CHANNEL}")
+        return result, tx.wakes
+
+
+class _Busy(Exception):
+    """Not an error: the transaction is tried again."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the drivers' faults into ours, keeping the cause."""
+    try:
+        yield
+    except DBAPIError as error:
+        if _is_conflict(error):
+            raise _Busy from error
+        text = str(error.orig).splitlines()[0] if error.orig else "no answer"
+        if "disk is full" in text or getattr(error.orig, "sqlstate", None) == "53100":
+            raise DiskFull("the catalog's disk is full") from error
+        if isinstance(error, OperationalError | InterfaceError):
+            raise CatalogUnavailable(f"the catalog cannot be used: {text}") from error
+        raise
+
+
+def _is_conflict(error: DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return "locked" in str(error.orig) or "busy" in str(error.orig)
+    return getattr(error.orig, "sqlstate", None) in ("40001", "40P01", "55P03")
+
+
+def _sqlite_engine(url: str) -> Engine:
+    database = make_url(url).database
+    if database:
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=READERS + 1,
+        connect_args={"timeout": 0, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 2000")  # for the switch to WAL and for readers
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA busy_timeout = 0")
+    cursor.execute("PRAGMA synchronous = FULL")  # NORMAL lost acknowledged writes in power cuts
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A deferred transaction that writes later fails when somebody else wrote in between."""
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _postgresql_engine(url: str) -> Engine:
+    return create_engine(
+        url,
+        pool_size=READERS + WRITERS_POSTGRESQL,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10},
+    )

@@ -1,0 +1,191 @@
+"""The catalog's tables: what should be true and what is.
+
+Written with SQLAlchemy Core for SQLite and PostgreSQL alike. Times are seconds since the epoch
+by the database's own clock. Paths and keys compare by bytes on both, so that prefix listing is a
+range scan of an index.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+metadata = MetaData()
+
+ByteText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows only as INTEGER
+
+
+class now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
+    """Seconds since the epoch by the database's clock, in the middle of a transaction too."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **options: object) -> str:
+    """`unixepoch('subsec')` is NULL before SQLite 3.42, and a comparison with NULL never holds."""
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **options: object) -> str:
+    return "extract(epoch from clock_timestamp())::double precision"
+
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("chunk_hashes", LargeBinary, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("extension", Text, nullable=False),
+    Column("codec", Text, nullable=False),
+    Column("duration_seconds", Double, nullable=False),
+    Column("bit_rate", Integer),
+    Column("channels", Integer),
+    Column("sample_rate_hz", Integer),
+    Column("tags", Text, nullable=False),  # JSON
+    Column("created_at", Double, nullable=False),
+)
+
+tracks = Table(
+    "tracks",
+    metadata,
+    Column("seq", Serial, primary_key=True, autoincrement=True),
+    Column("id", ByteText, nullable=False, unique=True),
+    Column("owner", ByteText, nullable=False),
+    Column("path", ByteText, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("visibility", Text, nullable=False),
+    Column("metadata", Text, nullable=False),  # JSON, as the application wrote it
+    Column("words", Text, nullable=False),  # what search looks through; see search.py
+    Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    Column("revision", Integer, nullable=False),
+    UniqueConstraint("owner", "path", name="one_track_per_path"),
+    Index("tracks_by_path", "path", "seq"),
+    sqlite_autoincrement=True,
+)
+
+copies = Table(
+    "copies",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), nullable=False, index=True),
+    Column("store", ByteText, nullable=False),
+    Column("key", ByteText, nullable=False),
+    Column("locator", Text),
+    Column("state", Text, nullable=False),
+    Column("wish", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("verified", Text),
+    Column("verified_at", Double),
+    # What every claimable table has; see claims.py. A row at rest has no chore.
+    Column("chore", Text),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    UniqueConstraint("store", "key", name="one_copy_per_key"),
+    sqlite_autoincrement=True,  # a number never means another copy later
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("track_id", ByteText, primary_key=True),
+    Column("owner", ByteText, nullable=False),
+    Column("path", ByteText, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("deleted_at", Double, nullable=False),
+)
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("track_id", ByteText, nullable=False, index=True),
+    Column("store", ByteText, nullable=False),
+    Column("key", ByteText, nullable=False),
+    Column("copy_id", Serial, index=True),  # None when the copy stays
+    Column("outcome", Text, nullable=False),  # see `model.Removal`
+    Column("confirmed_at", Double),
+)
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("name", ByteText, primary_key=True),
+    Column("store_id", Text, nullable=False),  # what its marker must say
+    Column("marked_at", Double),  # when the marker was written; None while it never was
+    Column("kind", Text, nullable=False),
+    Column("first_seen_at", Double, nullable=False),
+    Column("opened_at", Double),  # when its circuit opened; None while it is closed
+    Column("probe_at", Double),
+    Column("error_code", Text),
+    Column("error", Text),
+)
+
+facts = Table(
+    "facts",
+    metadata,
+    Column("name", ByteText, primary_key=True),
+    Column("value", Text, nullable=False),  # JSON
+    Column("at", Double, nullable=False),
+)
+
+Index(
+    "public_tracks_by_path",
+    tracks.c.path,
+    tracks.c.seq,
+    sqlite_where=tracks.c.visibility == "public",
+    postgresql_where=tracks.c.visibility == "public",
+)
+Index(
+    "copies_to_claim",
+    copies.c.chore,
+    copies.c.store,
+    copies.c.lane,
+    copies.c.due_at,
+    sqlite_where=copies.c.chore.is_not(None),
+    postgresql_where=copies.c.chore.is_not(None),
+)
+Index(
+    "copies_not_at_rest",
+    copies.c.state,
+    copies.c.id,
+    sqlite_where=copies.c.state != "present",
+    postgresql_where=copies.c.state != "present",
+)
+Index(
+    "copies_that_failed",
+    copies.c.id,
+    sqlite_where=copies.c.last_error.is_not(None),
+    postgresql_where=copies.c.last_error.is_not(None),
+)
+Index(
+    "copies_by_holder",
+    copies.c.lease_holder,
+    sqlite_where=copies.c.lease_holder.is_not(None),
+    postgresql_where=copies.c.lease_holder.is_not(None),
+)

@@ -1,0 +1,84 @@
+"""Stores as the catalog knows them: the id each must show, and the circuit that says it is out.
+
+An outage is a fact about a store, not about the rows that wait for it. While a circuit is open
+nothing is claimed for its store and no attempt is spent; one process at a time probes it.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import and_, insert, select, update
+
+from soundkeep.catalog.database import Tx
+from soundkeep.catalog.rows import AnyRow
+from soundkeep.catalog.schema import now, stores
+from soundkeep.errors import SoundkeepError
+from soundkeep.model import StoreState
+
+
+def known(tx: Tx) -> dict[str, StoreState]:
+    """Every store the catalog ever saw, by name."""
+    return {row.name: _state(row) for row in tx.run(select(stores).order_by(stores.c.name))}
+
+
+def ensure(tx: Tx, name: str, kind: str) -> StoreState:
+    """What the catalog knows of a store; one never seen gets an id, to be written as its marker."""
+    row = tx.run(select(stores).where(stores.c.name == name)).first()
+    if row is None:
+        new = {"name": name, "kind": kind, "store_id": uuid.uuid4().hex, "first_seen_at": now()}
+        row = tx.run(insert(stores).values(**new).returning(stores)).one()
+    return _state(row)
+
+
+def note_marked(tx: Tx, name: str) -> None:
+    """The store's marker was written or seen: from now on it must be there."""
+    unmarked = and_(stores.c.name == name, stores.c.marked_at.is_(None))
+    tx.run(update(stores).where(unmarked).values(marked_at=now()))
+
+
+def open_circuit(tx: Tx, name: str, error: SoundkeepError, probe_seconds: float) -> bool:
+    """The store is out, and why; answers whether it was not known to be out before."""
+    why = {"error_code": error.code, "error": str(error)[:500]}
+    newly = and_(stores.c.name == name, stores.c.opened_at.is_(None))
+    opened = update(stores).where(newly).values(opened_at=now(), probe_at=now() + probe_seconds)
+    was_closed = tx.run(opened.values(**why)).rowcount > 0
+    if not was_closed:
+        tx.run(update(stores).where(stores.c.name == name).values(**why))
+    return was_closed
+
+
+def close_circuit(tx: Tx, name: str) -> bool:
+    """The store is back; answers whether it was out."""
+    out = and_(stores.c.name == name, stores.c.opened_at.is_not(None))
+    well = {"opened_at": None, "probe_at": None, "error_code": None, "error": None}
+    return tx.run(update(stores).where(out).values(**well)).rowcount > 0
+
+
+def is_out(tx: Tx, name: str) -> bool:
+    """Whether the store's circuit is open."""
+    opened = select(stores.c.opened_at).where(stores.c.name == name)
+    return tx.run(opened).scalar_one_or_none() is not None
+
+
+def any_out(tx: Tx) -> bool:
+    """Whether any circuit is open."""
+    return tx.run(select(stores.c.name).where(stores.c.opened_at.is_not(None))).first() is not None
+
+
+def claim_probe(tx: Tx, name: str, probe_seconds: float) -> bool:
+    """Whether it is for this process to probe the store now."""
+    due = and_(stores.c.name == name, stores.c.opened_at.is_not(None), stores.c.probe_at <= now())
+    return tx.run(update(stores).where(due).values(probe_at=now() + probe_seconds)).rowcount > 0
+
+
+def _state(row: AnyRow) -> StoreState:
+    return StoreState(
+        name=row.name,
+        kind=row.kind,
+        store_id=row.store_id,
+        marked=row.marked_at is not None,
+        opened_at=row.opened_at,
+        error_code=row.error_code,
+        error=row.error,
+    )

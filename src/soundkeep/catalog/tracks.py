@@ -1,0 +1,222 @@
+"""Tracks: what people name, how they are found, and what is remembered of those that are gone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy.sql import ColumnElement
+
+from soundkeep.catalog.database import Tx
+from soundkeep.catalog.rows import select_tracks, track_of
+from soundkeep.catalog.schema import now, removals, tombstones, tracks
+from soundkeep.catalog.search import matches, words_of
+from soundkeep.digest import Digest
+from soundkeep.errors import BadCursor
+from soundkeep.model import Receipt, Removal, RemovalLine, Track, Visibility
+
+MAX_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which tracks to list. With `search` they come in the order they were made, else by path."""
+
+    prefix: str = ""
+    search: str = ""
+    owner: str | None = None
+    visibility: Visibility | None = None
+    limit: int = 100
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list. `next_cursor` is None on the last."""
+
+    items: list[Track]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is remembered of a deleted track, for ever."""
+
+    track_id: str
+    owner: str
+    path: str
+    digest: Digest
+    deleted_at: float
+
+
+def find(tx: Tx, track_id: str) -> Track | None:
+    """The track of this id."""
+    row = tx.run(select_tracks().where(tracks.c.id == track_id)).first()
+    return track_of(row) if row else None
+
+
+def at_path(tx: Tx, owner: str, path: str) -> Track | None:
+    """The track that holds this path."""
+    row = tx.run(select_tracks().where(tracks.c.owner == owner, tracks.c.path == path)).first()
+    return track_of(row) if row else None
+
+
+def naming(tx: Tx, digest: Digest) -> list[Track]:
+    """Every track that names this blob."""
+    return [track_of(row) for row in tx.run(select_tracks().where(tracks.c.digest == digest.raw))]
+
+
+def add(tx: Tx, track: Track) -> Track:
+    """Records a new track at the database's time. Its id may have died before, with this audio."""
+    row = {
+        "id": track.id,
+        "owner": track.owner,
+        "path": track.path,
+        "title": track.title,
+        "visibility": track.visibility,
+        "metadata": json.dumps(track.metadata),
+        "words": words_of(track.title, track.path, track.id),
+        "digest": track.blob.digest.raw,
+        "revision": track.revision,
+    }
+    tx.run(delete(tombstones).where(tombstones.c.track_id == track.id))
+    tx.run(delete(removals).where(removals.c.track_id == track.id))
+    tx.run(insert(tracks).values(**row, created_at=now()))
+    return _found(tx, track.id)
+
+
+def change(
+    tx: Tx, track: Track, *, title: str, visibility: Visibility, metadata: dict[str, Any]
+) -> Track:
+    """Writes what may change of a track, at its next revision."""
+    values = {
+        "title": title,
+        "visibility": visibility,
+        "metadata": json.dumps(metadata),
+        "words": words_of(title, track.path, track.id),
+        "revision": track.revision + 1,
+    }
+    tx.run(update(tracks).where(tracks.c.id == track.id).values(**values))
+    return _found(tx, track.id)
+
+
+def bury(tx: Tx, track: Track) -> None:
+    """Removes the name and leaves a tombstone."""
+    tx.run(delete(tracks).where(tracks.c.id == track.id))
+    tx.run(
+        insert(tombstones).values(
+            track_id=track.id,
+            owner=track.owner,
+            path=track.path,
+            digest=track.blob.digest.raw,
+            deleted_at=now(),
+        )
+    )
+
+
+def tombstone(tx: Tx, track_id: str) -> Tombstone | None:
+    """What is remembered under an id that is no track's any more."""
+    row = tx.run(select(tombstones).where(tombstones.c.track_id == track_id)).first()
+    if row is None:
+        return None
+    digest = Digest(bytes(row.digest))
+    return Tombstone(row.track_id, row.owner, row.path, digest, row.deleted_at)
+
+
+def note_removals(tx: Tx, track_id: str, lines: list[tuple[str, str, int | None, Removal]]) -> None:
+    """Opens the receipt of a deletion: (store, key, copy or None, outcome) for each copy."""
+    rows = [
+        {
+            "track_id": track_id,
+            "store": store,
+            "key": key,
+            "copy_id": copy_id,
+            "outcome": outcome,
+        }
+        for store, key, copy_id, outcome in lines
+    ]
+    if rows:
+        tx.run(insert(removals).values(confirmed_at=None), rows)
+    settled = removals.c.outcome != Removal.PENDING
+    which = removals.c.track_id == track_id
+    tx.run(update(removals).where(which, settled).values(confirmed_at=now()))
+
+
+def confirm_removal(tx: Tx, copy_id: int) -> None:
+    """Writes into every receipt that waits for this copy that it is gone."""
+    gone = update(removals).where(removals.c.copy_id == copy_id)
+    tx.run(gone.values(outcome=Removal.REMOVED, confirmed_at=now(), copy_id=None))
+
+
+def receipt(tx: Tx, track_id: str) -> Receipt | None:
+    """The receipt of a deletion."""
+    stone = tombstone(tx, track_id)
+    if stone is None:
+        return None
+    mine = select(removals).where(removals.c.track_id == track_id).order_by(removals.c.id)
+    lines = tuple(
+        RemovalLine(row.store, row.key, Removal(row.outcome), row.confirmed_at)
+        for row in tx.run(mine)
+    )
+    return Receipt(track_id, stone.deleted_at, lines)
+
+
+def page(tx: Tx, query: Query) -> Page:
+    """A page of tracks. Raises `BadCursor`.
+
+    By path it is a range scan of an index that ends with the page; a search is answered by the
+    full-text index in the order tracks were made. Both stay fast at a million tracks.
+    """
+    searched = matches(query.search, on_postgresql=tx.on_postgresql) if query.search else None
+    order = (tracks.c.seq,) if searched is not None else (tracks.c.path, tracks.c.seq)
+    wanted = select_tracks().where(*_conditions(query)).order_by(*order)
+    if searched is not None:
+        wanted = wanted.where(searched)
+    if query.cursor:
+        wanted = wanted.where(tuple_(*order) > tuple_(*_read_cursor(query.cursor, len(order))))
+    limit = max(1, min(query.limit, MAX_PAGE))
+    rows = list(tx.run(wanted.limit(limit + 1)))
+    more = len(rows) > limit
+    last = rows[limit - 1] if more else None
+    cursor = _write_cursor([getattr(last, column.name) for column in order]) if last else None
+    return Page([track_of(row) for row in rows[:limit]], cursor)
+
+
+def _conditions(query: Query) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.owner is not None:
+        conditions.append(tracks.c.owner == query.owner)
+    if query.visibility is not None:
+        conditions.append(tracks.c.visibility == query.visibility.value)
+    if query.prefix:
+        conditions += [tracks.c.path >= query.prefix, tracks.c.path < _after_prefix(query.prefix)]
+    return conditions
+
+
+def _after_prefix(prefix: str) -> str:
+    """The least text that sorts after everything that begins with `prefix`."""
+    return prefix + "\U0010ffff"
+
+
+def _write_cursor(values: list[Any]) -> str:
+    return msgspec.json.encode(values).hex()
+
+
+def _read_cursor(cursor: str, length: int) -> list[Any]:
+    try:
+        values = msgspec.json.decode(bytes.fromhex(cursor))
+    except (ValueError, msgspec.DecodeError):
+        raise BadCursor from None
+    kinds = [str, int][2 - length :]
+    if not isinstance(values, list) or [type(value) for value in values] != kinds:
+        raise BadCursor
+    return values
+
+
+def _found(tx: Tx, track_id: str) -> Track:
+    track = find(tx, track_id)
+    assert track is not None, "just written in this transaction"
+    return track

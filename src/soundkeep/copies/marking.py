@@ -1,0 +1,54 @@
+"""Makes sure that a store is the one we mean, before anything it says is believed.
+
+Each store holds its own id in a marker object; the catalog remembers which. An unmounted
+directory, an empty bucket of the right name or the store of another catalog is `Misconfigured`,
+never empty.
+"""
+
+from __future__ import annotations
+
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.database import Catalog
+from soundkeep.errors import Misconfigured
+from soundkeep.stores.interface import Store
+
+
+async def admit(catalog: Catalog, store: Store, kind: str) -> str:
+    """Checks the store's marker, writing it if the store was never seen; answers its id.
+
+    Raises `Misconfigured`, or whatever keeps the store from answering. A process that died between
+    telling the catalog and writing the marker is made good by the next.
+    """
+    known = await catalog.write(store_rows.ensure, store.name, kind)
+    if not store.caps.marks:
+        await store.probe()
+        return known.store_id
+    found = await _marker(store, first_time=not known.marked)
+    if found is None and not known.marked:
+        await store.write_marker(known.store_id)
+        found = await store.read_marker()
+    _compare(store.name, found, known.store_id)
+    await store.probe()
+    if not known.marked:
+        await catalog.write(store_rows.note_marked, store.name)
+    return known.store_id
+
+
+async def _marker(store: Store, *, first_time: bool) -> str | None:
+    """The marker; a place that does not exist yet has none, as long as it was never seen."""
+    try:
+        return await store.read_marker()
+    except Misconfigured:
+        if first_time:
+            return None
+        raise
+
+
+def _compare(name: str, found: str | None, expected: str) -> None:
+    if found is None:
+        raise Misconfigured(f"store {name}: its marker is missing. Is the right place mounted?")
+    if found != expected:
+        raise Misconfigured(
+            f"store {name}: it holds the marker of another catalog. Point the setting at the right "
+            "place, or at an empty one"
+        )

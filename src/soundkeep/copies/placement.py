@@ -1,0 +1,136 @@
+"""Where a blob belongs: a pure function of its names, the policy and the stores.
+
+A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
+track. A public store never gets anything of a private track. What a store cannot take (its
+`max_bytes`, its `types`) is not placed there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from soundkeep.catalog.copies import Place
+from soundkeep.errors import BadPath, SettingsError
+from soundkeep.model import Blob, Track
+from soundkeep.settings import Settings
+from soundkeep.stores.interface import RESERVED_PREFIX, Key
+
+WORDS = frozenset({"digest", "track_id", "owner", "path", "ext"})
+IDENTIFYING = ({"digest"}, {"track_id"}, {"owner", "path"})
+DEFAULT_LAYOUT = "blobs/{digest}"
+
+_WORD = re.compile(r"\{([a-z_]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a store's keys are made, such as `audio/{track_id}.{ext}`."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str, *, public: bool) -> Layout:
+        """Raises `SettingsError` for a layout that cannot tell two blobs apart, or that tells the
+        world an owner's name."""
+        words = set(_WORD.findall(text))
+        if unknown := sorted(words - WORDS):
+            raise SettingsError(f"key layout {text!r}: there is no word {{{unknown[0]}}}")
+        if not any(enough <= words for enough in IDENTIFYING):
+            raise SettingsError(
+                f"key layout {text!r} must hold {{digest}}, {{track_id}}, or {{owner}} and {{path}}"
+            )
+        if public and "owner" in words:
+            raise SettingsError(f"key layout {text!r}: a public store may not show {{owner}}")
+        if text.startswith(RESERVED_PREFIX):
+            raise SettingsError(f"key layout {text!r}: {RESERVED_PREFIX} is reserved")
+        _fill(text, dict.fromkeys(WORDS, "x"))
+        return cls(text)
+
+    def key(self, blob: Blob, track: Track) -> Key:
+        """The key of this track's copy. Raises `BadPath` if it would be too long for a store."""
+        words = {
+            "digest": blob.digest.hex,
+            "track_id": track.id,
+            "owner": track.owner,
+            "path": track.path,
+            "ext": blob.sound.extension,
+        }
+        return _fill(self.text, words)
+
+
+def _fill(text: str, words: Mapping[str, str]) -> Key:
+    try:
+        return Key(_WORD.sub(lambda match: words[match[1]], text))
+    except BadPath as error:
+        raise BadPath(f"key layout {text!r} gives a key that no store takes: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRule:
+    """What placement must know of a store."""
+
+    name: str
+    layout: Layout
+    public: bool = False
+    max_bytes: int | None = None
+    types: frozenset[str] | None = None  # media types
+
+    def takes(self, blob: Blob) -> bool:
+        """Whether the store's own limits admit the blob."""
+        small_enough = self.max_bytes is None or blob.size_bytes <= self.max_bytes
+        return small_enough and (self.types is None or blob.sound.media_type in self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The policy and the stores, as far as placement needs them."""
+
+    keep: tuple[str, ...]
+    stores: tuple[StoreRule, ...]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """Raises `SettingsError`."""
+        return cls(
+            keep=settings.policy.keep,
+            stores=tuple(
+                StoreRule(
+                    name=name,
+                    layout=Layout.parse(table.key, public=table.public),
+                    public=table.public,
+                    max_bytes=table.max_bytes,
+                    types=frozenset(table.types) if table.types is not None else None,
+                )
+                for name, table in settings.stores.items()
+            ),
+        )
+
+    def fingerprint(self) -> str:
+        """Changes whenever placement might. (A frozen value's text shows all of it.)"""
+        return repr(self)
+
+
+def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
+    """Every (store, key) where a blob with these names belongs."""
+    return frozenset(
+        Place(store.name, str(store.layout.key(blob, track)))
+        for store in rules.stores
+        if store.takes(blob)
+        for track in _shown(names, store, rules.keep)
+    )
+
+
+def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
+    """The stores of `keep` whose own limits refuse the blob."""
+    return tuple(
+        store.name for store in rules.stores if store.name in rules.keep and not store.takes(blob)
+    )
+
+
+def _shown(names: Collection[Track], store: StoreRule, keep: Iterable[str]) -> Iterable[Track]:
+    """The names under which this store may hold the blob."""
+    if store.public:
+        return (track for track in names if track.public)
+    return names if store.name in keep else ()

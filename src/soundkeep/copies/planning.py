@@ -1,0 +1,121 @@
+"""Writes into the ledger what placement decided: the difference between what is and what should be.
+
+Each function runs inside a transaction that has taken the blob's row. Names that go make copies
+leave, by the copy law; a change of settings makes them rest, and deletes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from soundkeep.catalog import blobs, copies, facts, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.copies.placement import Rules, place
+from soundkeep.digest import Digest
+from soundkeep.model import Blob, Copy, CopyState, Lane, Track, Wish
+
+FACT = "placement"
+PAGE_BLOBS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What placement changes about the copies of one blob."""
+
+    want: frozenset[Place]
+    keep: tuple[Copy, ...]
+    leave: tuple[Copy, ...]
+    rest: tuple[Copy, ...]
+
+
+def difference(
+    current: list[Copy], after: frozenset[Place], before: frozenset[Place]
+) -> Difference:
+    """Compares copies with where the blob belongs after and before its names changed (pure).
+
+    What belonged there before and no longer does leaves; what belonged nowhere even before was
+    unplaced by settings and rests. An inbox is never placed, and never changed here.
+    """
+    placed = {Place(copy.store, copy.key): copy for copy in current}
+    outside = [copy for place, copy in placed.items() if place not in after and _placeable(copy)]
+    return Difference(
+        want=after - placed.keys(),
+        keep=tuple(copy for place, copy in placed.items() if place in after and _astray(copy)),
+        leave=tuple(c for c in outside if Place(c.store, c.key) in before and _staying(c)),
+        rest=tuple(
+            c for c in outside if Place(c.store, c.key) not in before and c.wish is Wish.KEEP
+        ),
+    )
+
+
+def replan(
+    tx: Tx, blob: Blob, rules: Rules, *, lane: Lane, names_before: list[Track] | None = None
+) -> None:
+    """Makes the ledger of one blob say what placement says. Its row is taken by the caller.
+
+    `names_before` are its names before this transaction changed them; None if it did not.
+    """
+    names = tracks.naming(tx, blob.digest)
+    if not names:
+        copies.abandon(tx, blob.digest)
+        return
+    after = place(blob, names, rules)
+    before = after if names_before is None else place(blob, names_before, rules)
+    change = difference(copies.of_blob(tx, blob.digest), after, before)
+    copies.want(tx, blob.digest, change.want, lane)
+    for wish, which in (
+        (Wish.KEEP, change.keep),
+        (Wish.LEAVE, change.leave),
+        (Wish.REST, change.rest),
+    ):
+        for copy in which:
+            copies.wish(tx, copy, wish, lane)
+
+
+async def replan_all(catalog: Catalog, rules: Rules) -> int:
+    """Runs placement over every blob after a change of settings; answers how many it looked at.
+
+    Goes on where an interrupted pass stopped. With unchanged settings it is one look-up.
+    """
+    fingerprint = rules.fingerprint()
+    seen = 0
+    while (cursor := await catalog.read(_cursor, fingerprint)) is not None:
+        seen += await catalog.write(_replan_page, rules, fingerprint, cursor)
+    return seen
+
+
+def _cursor(tx: Tx, fingerprint: str) -> bytes | None:
+    """Where the pass for these rules stands; None when it is done."""
+    fact = facts.read(tx, FACT)
+    if fact is None or fact["rules"] != fingerprint:
+        return b""
+    return None if fact["done"] else bytes.fromhex(fact["after"])
+
+
+def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
+    digests = blobs.page(tx, after, PAGE_BLOBS)
+    for digest in digests:
+        _replan_one(tx, digest, rules)
+    last = digests[-1].hex if digests else ""
+    facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
+    return len(digests)
+
+
+def _replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
+    blob = blobs.take(tx, digest)
+    if blob is not None:
+        replan(tx, blob, rules, lane=Lane.BULK)
+
+
+def _placeable(copy: Copy) -> bool:
+    return not copies.is_inbox(copy.store)
+
+
+def _astray(copy: Copy) -> bool:
+    """Placed again, though it was resting or leaving. What is unwanted first has to go."""
+    return copy.wish is not Wish.KEEP and copy.state is not CopyState.UNWANTED
+
+
+def _staying(copy: Copy) -> bool:
+    return copy.wish is not Wish.LEAVE and copy.state is not CopyState.UNWANTED

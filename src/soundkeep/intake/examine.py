@@ -1,0 +1,30 @@
+"""Finds out what an upload is, by its content and never by the client's word."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from soundkeep.audio.jail import Jail
+from soundkeep.audio.sniff import sniff_file
+from soundkeep.errors import NotAudio, TypeNotAllowed
+from soundkeep.model import Sound
+
+
+class Examiner:
+    """Sniffs, applies the list of allowed types, and probes in the jail."""
+
+    def __init__(self, jail: Jail, types: tuple[str, ...]) -> None:
+        self._jail = jail
+        self._types = types
+
+    async def examine(self, path: Path) -> Sound:
+        """Raises `NotAudio`, `TypeNotAllowed`, `JailFailed`."""
+        format_ = await asyncio.to_thread(sniff_file, path)
+        if format_ is None:
+            raise NotAudio("the content is no audio that we know")
+        if format_.name not in self._types:
+            raise TypeNotAllowed(
+                f"the content is {format_.name}; taken are {', '.join(self._types)} (limits.types)"
+            )
+        return await self._jail.probe(path, format_)

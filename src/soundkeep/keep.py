@@ -1,0 +1,366 @@
+"""The front door of the library: add, open, change, remove, and say how things stand.
+
+    async with build.opened(settings) as keep:
+        added = await keep.add(body, NewTrack(path="book/ch1.mp3"))
+        async for piece in keep.open(added.view.track.blob):
+            ...
+
+Everything here is short: bytes come in through `intake`, go out through `reading`, and the
+ledger's worker does what an upload did not wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from soundkeep.audio.jail import Jail
+from soundkeep.catalog import blobs, claims, copies, coverage, tracks
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog.coverage import Coverage
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.tracks import Query
+from soundkeep.copies.copying import Copier
+from soundkeep.copies.placement import Rules
+from soundkeep.errors import (
+    LeaseLost,
+    NoSuchStore,
+    NoSuchTrack,
+    RevisionChanged,
+    SoundkeepError,
+)
+from soundkeep.intake import recording
+from soundkeep.intake.examine import Examiner
+from soundkeep.intake.recording import Inbox, NewTrack, Recorded
+from soundkeep.intake.spool import Announced, Landed, Spool
+from soundkeep.model import (
+    Blob,
+    Copy,
+    CopyState,
+    Lane,
+    Receipt,
+    StoreState,
+    Track,
+    Visibility,
+)
+from soundkeep.reading.reader import Reader
+from soundkeep.settings import Settings
+from soundkeep.shown import TrackView
+from soundkeep.stores.interface import Bytes, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The answer to an upload. `created` is False if the same track was there already."""
+
+    view: TrackView
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of tracks. `next_cursor` is None on the last."""
+
+    views: list[TrackView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How things stand: figures with their time, and each store's health."""
+
+    coverage: Coverage
+    stores: list[StoreState]
+    configured: tuple[str, ...]
+    failing: list[Copy]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Whether all copies are where they should be. `missing` are those that are not."""
+
+    coverage: Coverage
+    missing: list[Copy]
+
+    @property
+    def passed(self) -> bool:
+        return not self.coverage.missing and not self.coverage.temporary
+
+
+class Keep:
+    """One keep: a catalog, its stores, and the ways in and out."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        jail: Jail,
+        spool: Spool,
+        reader: Reader,
+        copier: Copier,
+        rules: Rules,
+        holder: str,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.stores = stores
+        self.reader = reader
+        self.copier = copier
+        self.rules = rules
+        self.holder = holder
+        self.jail = jail
+        self._spool = spool
+        self._examiner = Examiner(jail, settings.limits.types)
+        self._uploads = asyncio.Semaphore(settings.limits.uploads)
+        self._copying: set[asyncio.Task[None]] = set()
+
+    # --- in ---------------------------------------------------------------------------------
+
+    async def add(
+        self,
+        body: AsyncIterator[bytes],
+        new: NewTrack,
+        announced: Announced = Announced(),  # noqa: B008 - a frozen value
+        *,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> Added:
+        """Keeps an upload: answers when `ack_copies` are verified or `ack_seconds` have passed.
+
+        Raises what `BadInput`, `Conflict`, `WriteFailed` and `CatalogUnavailable` name; then
+        nothing is kept. A caller that hangs up once the bytes are recorded loses nothing.
+        """
+        async with self._uploads:
+            landed = await self._spool.receive(body, announced)
+            try:
+                recorded = await self._record(landed, new, lane)
+            except BaseException:
+                self._spool.discard(landed)
+                raise
+        if not recorded.uses_inbox:
+            self._spool.discard(landed)
+        await self._acknowledge(recorded, landed if recorded.uses_inbox else None)
+        return Added(await self.track(recorded.track.id), recorded.created)
+
+    async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
+        fingerprint = landed.fingerprint
+        blob = await self.catalog.read(blobs.find, fingerprint.digest)
+        if blob is None:
+            sound = await self._examiner.examine(landed.path)
+            blob = Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
+        inbox = self.settings.inbox
+        return await self.catalog.write(
+            recording.record,
+            new,
+            blob,
+            inbox=Inbox(self.settings.inbox_name, landed.key, inbox.linger_seconds),
+            rules=self.rules,
+            lane=lane,
+            holder=self.holder,
+            lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
+        )
+
+    async def _acknowledge(self, recorded: Recorded, landed: Landed | None) -> None:
+        """Makes the upload's own copies, in the order of `keep`, until enough are verified.
+
+        A slow store gets only its share of the time, and goes on in the background after it;
+        what was not begun is given back to the ledger.
+        """
+        policy = self.settings.policy
+        deadline = time.monotonic() + policy.ack_seconds
+        waiting = sorted(
+            recorded.claimed, key=lambda claimed: policy.keep.index(claimed.copy.store)
+        )
+        have = len({copy.store for copy in await self._held(recorded.track)})
+        wanted = min(policy.ack_copies, have + len(waiting))
+        try:
+            out = await self.catalog.read(_stores_that_are_out)
+            while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
+                claimed = waiting[0]
+                if claimed.copy.store in out:
+                    await self._give_back([waiting.pop(0)])
+                    continue
+                task = self._begin(waiting.pop(0), landed)
+                done, _ = await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
+                have += bool(done) and await self._is_present(claimed)
+        finally:
+            await self._give_back(waiting)
+
+    def _begin(self, claimed: Claimed, landed: Landed | None) -> asyncio.Task[None]:
+        """Starts making one copy; it ends by itself, whatever becomes of the caller."""
+        task = asyncio.create_task(self._copy(claimed, landed))
+        self._copying.add(task)
+        task.add_done_callback(self._copying.discard)
+        return task
+
+    async def _copy(self, claimed: Claimed, landed: Landed | None) -> None:
+        with suppress(LeaseLost):
+            try:
+                store = self.stores[claimed.copy.store]
+                await self.copier.copy(store, claimed, landed.path if landed else None)
+            except SoundkeepError as error:
+                await self.catalog.write(
+                    claims.fail, copies_table, claimed.lease, f"{error.code}: {error}"
+                )
+
+    async def _is_present(self, claimed: Claimed) -> bool:
+        copy = await self.catalog.read(copies.find, claimed.copy.id)
+        return copy is not None and copy.state is CopyState.PRESENT
+
+    async def _give_back(self, waiting: list[Claimed]) -> None:
+        if waiting:
+            await self.catalog.write(_release_all, waiting)
+
+    async def _held(self, track: Track) -> list[Copy]:
+        found = await self.catalog.read(copies.of_blob, track.blob.digest)
+        return [
+            copy
+            for copy in found
+            if copy.state is CopyState.PRESENT and not copies.is_inbox(copy.store)
+        ]
+
+    # --- out --------------------------------------------------------------------------------
+
+    def open(self, blob: Blob, start: int = 0, stop: int | None = None) -> Bytes:
+        """Verified bytes of the half-open range. Raises `Unplayable` when no good copy is left."""
+        return self.reader.open(blob, start, stop)
+
+    async def track(self, track_id: str) -> TrackView:
+        """Raises `NoSuchTrack`."""
+        return await self.catalog.read(_view, track_id, self.settings.policy.ack_copies)
+
+    async def list(self, query: Query) -> Listed:
+        """A page of tracks. Raises `BadCursor`."""
+        return await self.catalog.read(_views, query, self.settings.policy.ack_copies)
+
+    # --- changing ---------------------------------------------------------------------------
+
+    async def change(
+        self,
+        track_id: str,
+        *,
+        title: str | None = None,
+        visibility: Visibility | None = None,
+        metadata: dict[str, Any] | None = None,
+        revision: int | None = None,
+    ) -> TrackView:
+        """Changes what is given. Raises `NoSuchTrack`, and `RevisionChanged` if `revision` is
+        given and is not the track's any more."""
+        await self.catalog.write(
+            _change, track_id, self.rules, title, visibility, metadata, revision
+        )
+        return await self.track(track_id)
+
+    async def remove(self, track_id: str) -> Receipt:
+        """Deletes a track; the receipt says how far each copy's removal has come.
+
+        Deleting it again answers the same receipt. Raises `NoSuchTrack`.
+        """
+        receipt = await self.catalog.write(recording.remove, track_id, self.rules)
+        if receipt is None:
+            raise NoSuchTrack(f"there is no track {track_id}")
+        return receipt
+
+    async def receipt(self, track_id: str) -> Receipt:
+        """The receipt of a deletion. Raises `NoSuchTrack` if none was deleted under this id."""
+        receipt = await self.catalog.read(tracks.receipt, track_id)
+        if receipt is None:
+            raise NoSuchTrack(f"no track {track_id} was deleted")
+        return receipt
+
+    async def retry(self, *, track_id: str | None = None, store: str | None = None) -> int:
+        """Makes waiting rows due now: of a track, of a store, or all. Answers how many.
+
+        Raises `NoSuchTrack`, `NoSuchStore`.
+        """
+        digest = None
+        if track_id is not None:
+            digest = (await self.track(track_id)).track.blob.digest
+        if store is not None and store not in self.stores:
+            raise NoSuchStore(f"there is no store {store}")
+        return await self.catalog.write(copies.due_now, store=store, digest=digest)
+
+    # --- how things stand -------------------------------------------------------------------
+
+    async def status(self, *, failing: int = 20) -> Status:
+        """The figures of the last count (a fresh one if there is none), and the stores' health."""
+        counted = await self.catalog.read(coverage.last)
+        return Status(
+            coverage=counted or await self.catalog.read(coverage.count),
+            stores=list((await self.catalog.read(store_rows.known)).values()),
+            configured=tuple(self.settings.stores),
+            failing=await self.catalog.read(copies.page, failed=True, limit=failing),
+        )
+
+    async def check(self, *, limit: int = 100) -> Checked:
+        """Counts exactly. Passes if every placed copy is present and no track is temporary."""
+        return await self.catalog.read(_check, limit)
+
+    async def copying(self) -> None:
+        """Waits for copies that uploads began and no longer wait for."""
+        while self._copying:
+            await asyncio.wait(set(self._copying))
+
+
+def _view(tx: Tx, track_id: str, ack_copies: int) -> TrackView:
+    track = tracks.find(tx, track_id)
+    if track is None:
+        raise NoSuchTrack(f"there is no track {track_id}")
+    return _with_copies(tx, track, ack_copies)
+
+
+def _views(tx: Tx, query: Query, ack_copies: int) -> Listed:
+    page = tracks.page(tx, query)
+    held = copies.of_blobs(tx, [track.blob.digest for track in page.items])
+    views = [
+        TrackView(track, tuple(held.get(track.blob.digest, ())), ack_copies) for track in page.items
+    ]
+    return Listed(views, page.next_cursor)
+
+
+def _with_copies(tx: Tx, track: Track, ack_copies: int) -> TrackView:
+    return TrackView(track, tuple(copies.of_blob(tx, track.blob.digest)), ack_copies)
+
+
+def _change(
+    tx: Tx,
+    track_id: str,
+    rules: Rules,
+    title: str | None,
+    visibility: Visibility | None,
+    metadata: dict[str, Any] | None,
+    revision: int | None,
+) -> None:
+    track = tracks.find(tx, track_id)
+    if track is None:
+        raise NoSuchTrack(f"there is no track {track_id}")
+    if revision not in (None, track.revision):
+        raise RevisionChanged(f"the track is at revision {track.revision}, not {revision}")
+    recording.change(
+        tx,
+        track,
+        rules,
+        title=track.title if title is None else title,
+        visibility=visibility or track.visibility,
+        metadata=track.metadata if metadata is None else metadata,
+    )
+
+
+def _check(tx: Tx, limit: int) -> Checked:
+    return Checked(coverage.count(tx), copies.missing(tx, limit))
+
+
+def _stores_that_are_out(tx: Tx) -> frozenset[str]:
+    return frozenset(name for name, state in store_rows.known(tx).items() if state.opened_at)
+
+
+def _release_all(tx: Tx, waiting: list[Claimed]) -> None:
+    for claimed in waiting:
+        claims.release(tx, copies_table, claimed.lease)

@@ -1,0 +1,290 @@
+"""The records: frozen values, parsed at the edge, so that code inside never checks again.
+
+Times are seconds since the epoch by the catalog's clock, as floats, until they are shown.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+import unicodedata
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from soundkeep.digest import ChunkHashes, Digest
+from soundkeep.errors import BadId, BadInput, BadMetadata, BadPath
+
+MAX_PATH_BYTES = 900  # leaves room for an owner and a prefix in a key of 1,024 bytes
+MAX_TITLE_CHARS = 500
+MAX_OWNER_CHARS = 64
+MAX_METADATA_DEPTH = 32
+
+DEFAULT_OWNER = "admin"
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
+_OWNER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._@-]{0,63}\Z")
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_UNPRINTABLE = {"Cc", "Cs", "Co", "Cn"}
+_REORDERING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Visibility(StrEnum):
+    """Who may hear a track without a key."""
+
+    PRIVATE = "private"
+    PUBLIC = "public"
+
+
+class CopyState(StrEnum):
+    """What we know about a copy. `wanted → present ⇄ doubted`; any `→ unwanted → (gone)`."""
+
+    WANTED = "wanted"  # to be written
+    PRESENT = "present"  # was proven to be there, whole
+    DOUBTED = "doubted"  # was there; something speaks against it, or nobody has looked yet
+    UNWANTED = "unwanted"  # released by the copy law; its bytes are being removed
+
+
+class Wish(StrEnum):
+    """What placement wants of a copy. It never says what is there: that is the state."""
+
+    KEEP = "keep"  # placed
+    REST = "rest"  # a change of settings unplaced it; it stays as it is and counts for nothing
+    LEAVE = "leave"  # it shall go as soon as the copy law allows
+
+
+class Lane(StrEnum):
+    """Interactive work is claimed before bulk work. (The values sort in that order.)"""
+
+    INTERACTIVE = "a"
+    BULK = "b"
+
+
+class Chore(StrEnum):
+    """What is still to be done about a copy, if anything. `chores.py` has the actions."""
+
+    COPY = "copy"  # write it
+    VERIFY = "verify"  # re-read it, and write it anew if it is not whole
+    LEAVE = "leave"  # ask the copy law to let it go
+    DROP = "drop"  # remove its bytes and confirm
+
+
+def chore_of(state: CopyState, wish: Wish) -> Chore | None:
+    """The one thing to do next about a copy; None when it is at rest."""
+    if state is CopyState.UNWANTED:
+        return Chore.DROP
+    if wish is Wish.LEAVE:
+        return Chore.LEAVE
+    if wish is Wish.REST:
+        return None
+    return {CopyState.WANTED: Chore.COPY, CopyState.DOUBTED: Chore.VERIFY}.get(state)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What a probe found out about a blob."""
+
+    media_type: str
+    extension: str
+    codec: str
+    duration_seconds: float
+    bit_rate: int | None = None  # bits per second
+    channels: int | None = None
+    sample_rate_hz: int | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Immutable bytes and what proves them."""
+
+    digest: Digest
+    size_bytes: int
+    chunk_hashes: ChunkHashes
+    sound: Sound
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What a person names and plays. It points at one blob, for ever."""
+
+    id: str
+    owner: str
+    path: str
+    title: str
+    visibility: Visibility
+    metadata: dict[str, Any]
+    blob: Blob
+    created_at: float
+    revision: int
+
+    @property
+    def public(self) -> bool:
+        return self.visibility is Visibility.PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One blob in one store under one key, and what we know about it."""
+
+    id: int
+    digest: Digest
+    store: str
+    key: str
+    locator: str | None
+    state: CopyState
+    wish: Wish
+    since: float  # when it came into this state
+    verified: str | None = None  # how it was proven last
+    verified_at: float | None = None
+    attempts: int = 0
+    due_at: float | None = None
+    last_error: str | None = None
+
+
+class Removal(StrEnum):
+    """What became of a copy of a deleted track."""
+
+    PENDING = "pending"
+    REMOVED = "removed"  # the store confirmed that it is gone
+    KEPT = "kept: named elsewhere"  # another track has the same sound
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalLine:
+    """One line of a receipt of deletion."""
+
+    store: str
+    key: str
+    outcome: Removal
+    confirmed_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of a deletion: complete once no line is pending."""
+
+    track_id: str
+    deleted_at: float
+    lines: tuple[RemovalLine, ...]
+
+    @property
+    def complete(self) -> bool:
+        return all(line.outcome is not Removal.PENDING for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What the catalog remembers of a store. Its circuit is open while `opened_at` is set."""
+
+    name: str
+    kind: str
+    store_id: str
+    marked: bool
+    opened_at: float | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """How many verified copies beside the inbox an upload waits for, and how many there are."""
+
+    wanted: int
+    have: int
+
+
+def new_track_id() -> str:
+    """An id that sorts by time: 48 bits of milliseconds, 80 random bits, Crockford's base 32."""
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def track_id(text: str) -> str:
+    """A chosen id. Raises `BadId`."""
+    if not _ID.match(text):
+        raise BadId(
+            "a track id has 1 to 128 of A-Z a-z 0-9 . _ - and does not begin with a full stop"
+        )
+    return text
+
+
+def owner_name(text: str) -> str:
+    """An owner's name. Raises `BadInput`."""
+    if not _OWNER.match(text):
+        raise BadInput("an owner's name has 1 to 64 of A-Z a-z 0-9 . _ @ - and begins plainly")
+    return text
+
+
+def track_path(text: str) -> str:
+    """A path in Unicode NFC, relative, with no segment that is empty or points anywhere else.
+
+    Raises `BadPath`. NFC, because two spellings of one name would be two tracks.
+    """
+    path = unicodedata.normalize("NFC", _encodable(text, BadPath, "a path"))
+    if not path or len(path.encode()) > MAX_PATH_BYTES:
+        raise BadPath(f"a path has 1 to {MAX_PATH_BYTES} bytes of UTF-8, not {len(path.encode())}")
+    if "\\" in path or _REORDERING & set(path) or _unprintable(path):
+        raise BadPath("a path holds no backslash, control or text-direction characters")
+    for segment in path.split("/"):
+        if segment.strip() != segment or segment in ("", ".", "..") or len(segment.encode()) > 255:
+            raise BadPath(
+                "a path's segments are not empty, '.', '..', over 255 bytes or edged with spaces"
+            )
+    return path
+
+
+def title_text(text: str) -> str:
+    """A title in NFC on one line. Raises `BadInput`."""
+    title = unicodedata.normalize("NFC", _encodable(text, BadInput, "a title")).strip()
+    if len(title) > MAX_TITLE_CHARS:
+        raise BadInput(f"a title has at most {MAX_TITLE_CHARS} characters, not {len(title)}")
+    if _unprintable(title):
+        raise BadInput("a title holds no control characters")
+    return title
+
+
+def metadata_object(value: object) -> dict[str, Any]:
+    """A JSON object of the application's own; the field `soundkeep` is ours in sidecars.
+
+    Raises `BadMetadata`.
+    """
+    if not isinstance(value, dict):
+        raise BadMetadata("metadata is a JSON object")
+    if "soundkeep" in value:
+        raise BadMetadata("metadata has no field 'soundkeep': sidecars keep their own data there")
+    _check_json(value, MAX_METADATA_DEPTH)
+    return value
+
+
+def _check_json(value: object, depth: int) -> None:
+    """What neither database can keep is refused here: NUL, lone surrogates, NaN, deep nesting."""
+    if depth == 0:
+        raise BadMetadata(f"metadata is nested deeper than {MAX_METADATA_DEPTH}")
+    if isinstance(value, str):
+        if "\x00" in _encodable(value, BadMetadata, "metadata"):
+            raise BadMetadata("metadata holds no NUL characters")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise BadMetadata("metadata holds no NaN and no infinity")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_json(name, depth)
+            _check_json(item, depth - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_json(item, depth - 1)
+
+
+def _encodable(text: str, error: type[BadInput], what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise error(f"{what} must be valid Unicode") from None
+    return text
+
+
+def _unprintable(text: str) -> bool:
+    return any(unicodedata.category(char) in _UNPRINTABLE for char in text)

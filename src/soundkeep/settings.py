@@ -1,0 +1,311 @@
+"""All settings, as one frozen object made from a TOML file and the environment.
+
+The environment overrides the file: `SOUNDKEEP_POLICY__MIN_COPIES=2` sets `policy.min_copies`.
+`SOUNDKEEP_CONFIG` names the file, `SOUNDKEEP_DATA` the data directory, `SOUNDKEEP_CATALOG` the
+database and `SOUNDKEEP_ADMIN_KEY` the admin key. With no file at all there is a directory and a
+database backup under one data directory.
+
+What can be said about settings without asking a store is checked here; checks that need a
+store's capabilities are in `build`. `docs/settings.md` explains every field.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import (
+    SettingsError as PydanticSettingsError,
+)
+
+from soundkeep.errors import SettingsError
+
+MIB = 1024 * 1024
+
+AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
+
+STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
+STORE_KINDS = ("memory", "local", "database")
+INBOX_PREFIX = "inbox@"
+ENVIRONMENT_ONLY = {"URL", "KEY"}  # of the command line: which server, and its key
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Table):
+    """How the server is reached."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    base_url: str | None = None  # for absolute URLs behind a proxy; else made from the request
+    cors_origins: tuple[str, ...] = ("*",)
+    drain_seconds: float = Field(20, ge=0)  # how long running streams may finish after SIGTERM
+    idle_seconds: float = Field(30, gt=0)  # an upload that sends nothing for so long is ended
+
+
+class PolicySettings(_Table):
+    """Where blobs end up and when they count as kept."""
+
+    keep: tuple[str, ...] = ("disk", "backup")
+    ack_copies: int = Field(1, ge=0)
+    ack_seconds: float = Field(10, gt=0)
+    min_copies: int = Field(1, ge=1)
+    proof_age: float = Field(24 * 3600, gt=0)  # seconds a proof of a copy is good for, in the law
+
+
+class InboxSettings(_Table):
+    """The directory where bytes land first."""
+
+    path: Path = Path("inbox")
+    linger_seconds: float = Field(3600, ge=0)  # kept so long after every placed copy is present
+    sweep_seconds: float = Field(300, gt=0)
+    max_bytes: int | None = None  # beyond this the inbox is swept early, by the law
+    min_free_bytes: int = 64 * MIB  # of the disk; below it uploads are refused, not half-written
+
+
+class LimitsSettings(_Table):
+    """What is taken in."""
+
+    file_bytes: int = Field(50 * MIB, gt=0)
+    types: tuple[str, ...] = AUDIO_TYPES
+    uploads: int = Field(32, ge=1)  # at once
+    decode_seconds: float = Field(20, gt=0)  # of one file, in the jail
+    decode_bytes: int = Field(1024 * MIB, gt=0)  # memory of the jail
+
+    @model_validator(mode="after")
+    def _types_are_known(self) -> LimitsSettings:
+        unknown = sorted(set(self.types) - set(AUDIO_TYPES))
+        if unknown:
+            raise ValueError(f"unknown audio types {unknown}; known are {', '.join(AUDIO_TYPES)}")
+        return self
+
+
+class WorkerSettings(_Table):
+    """How the ledger is worked off."""
+
+    concurrency: int = Field(4, ge=1)  # of one chore in one store
+    lease_seconds: float = Field(60, ge=1)
+    poll_seconds: float = Field(2, gt=0)  # the floor under wake-ups
+    probe_seconds: float = Field(5, gt=0)  # between probes of a store whose circuit is open
+    coverage_seconds: float = Field(5, gt=0)  # between counts for `status`
+
+
+class ReadingSettings(_Table):
+    """How bytes are read out."""
+
+    cache_bytes: int = Field(64 * MIB, ge=0)  # verified chunks of slow stores, in memory
+    trust_seconds: float = Field(3600, ge=0)  # a verified local chunk, while its file is unchanged
+    hedge_seconds: float = Field(0.25, gt=0)  # then a second copy is asked too
+    stall_seconds: float = Field(10, gt=0)  # then the copy is given up
+
+
+class _StoreTable(_Table):
+    """What every kind of store has."""
+
+    public: bool = False
+    key: str = "blobs/{digest}"
+    max_bytes: int | None = Field(None, gt=0)
+    types: tuple[str, ...] | None = None
+    concurrency: int | None = Field(None, ge=1)
+    timeout_seconds: float = Field(30, gt=0)  # of one call, and between two pieces of a body
+
+
+class MemoryStoreSettings(_StoreTable):
+    """A dictionary. For tests; what it holds dies with the process."""
+
+    kind: Literal["memory"]
+
+
+class LocalStoreSettings(_StoreTable):
+    """A directory."""
+
+    kind: Literal["local"]
+    path: Path
+
+
+class DatabaseStoreSettings(_StoreTable):
+    """Rows in SQLite or PostgreSQL. Without a URL: the catalog's own kind of database."""
+
+    kind: Literal["database"]
+    url: SecretStr | None = None
+    path: Path | None = None  # of a SQLite file
+    schema_name: str = Field("soundkeep_store", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
+
+
+StoreSettings = Annotated[
+    MemoryStoreSettings | LocalStoreSettings | DatabaseStoreSettings, Field(discriminator="kind")
+]
+
+
+def _default_stores() -> dict[str, Any]:
+    return {
+        "disk": {"kind": "local", "path": "audio"},
+        "backup": {"kind": "database"},
+    }
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Relative paths lie under `data`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SOUNDKEEP_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    data: Path = Path("data")
+    catalog: SecretStr | None = None  # database URL; without one: SQLite in the data directory
+    admin_key: SecretStr | None = None  # a key, `env:NAME` or `file:PATH`
+    host_name: str = Field(default_factory=socket.gethostname, min_length=1)
+
+    http: HttpSettings = HttpSettings()
+    policy: PolicySettings = PolicySettings()
+    inbox: InboxSettings = InboxSettings()
+    limits: LimitsSettings = LimitsSettings()
+    worker: WorkerSettings = WorkerSettings()
+    reading: ReadingSettings = ReadingSettings()
+    stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
+
+    @model_validator(mode="after")
+    def _stores_fit_the_policy(self) -> Settings:
+        for name in self.stores:
+            if not STORE_NAME.match(name):
+                raise ValueError(f"stores.{name}: a store's name is a-z, 0-9, - and _, up to 40")
+        if len(set(self.policy.keep)) != len(self.policy.keep):
+            raise ValueError("policy.keep names a store twice")
+        for name in self.policy.keep:
+            if name not in self.stores:
+                raise ValueError(f"policy.keep: there is no store {name!r} under [stores]")
+        if all(self.stores[name].public for name in self.policy.keep):
+            raise ValueError("policy.keep has no store that may hold a private track")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which reaches us as keyword arguments."""
+        return env_settings, init_settings
+
+    @property
+    def data_directory(self) -> Path:
+        """Where everything lies that has no path of its own."""
+        return self.data.expanduser().absolute()
+
+    @property
+    def inbox_directory(self) -> Path:
+        """Where bytes land first."""
+        return self.data_directory / self.inbox.path
+
+    @property
+    def inbox_name(self) -> str:
+        """The inbox as a store: only this host reads it."""
+        return f"{INBOX_PREFIX}{self.host_name}"
+
+    @property
+    def catalog_url(self) -> str:
+        """The catalog's database, as SQLAlchemy writes it."""
+        if self.catalog is None:
+            return f"sqlite:///{self.data_directory / 'catalog.db'}"
+        return database_url(reveal(self.catalog))
+
+
+def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads the file (or that named by `SOUNDKEEP_CONFIG`) and the environment.
+
+    Raises `SettingsError` with one line that says which field is wrong and why.
+    """
+    environ = os.environ if environ is None else environ
+    _refuse_unknown_variables(environ)
+    named = config or _path(environ.get("SOUNDKEEP_CONFIG"))
+    table = _read_table(named) if named else {}
+    try:
+        return Settings(**table)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, named)) from None
+    except PydanticSettingsError as error:
+        raise SettingsError(f"the environment cannot be read as settings: {error}") from None
+
+
+def reveal(secret: SecretStr) -> str:
+    """The secret behind a reference: `env:NAME`, `file:PATH`, or the text itself."""
+    text = secret.get_secret_value()
+    kind, _, name = text.partition(":")
+    if kind == "env":
+        value = os.environ.get(name)
+        if not value:
+            raise SettingsError(f"the environment variable {name} is not set")
+        return value
+    if kind == "file":
+        return _secret_file(Path(name))
+    return text
+
+
+def database_url(text: str) -> str:
+    """A database URL with our driver for PostgreSQL, psycopg 3."""
+    for scheme in ("postgres://", "postgresql://"):
+        if text.startswith(scheme):
+            return f"postgresql+psycopg://{text.removeprefix(scheme)}"
+    if not text.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise SettingsError("a database URL starts with sqlite:/// or postgresql://")
+    return text
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    """A misspelt variable would otherwise be passed over in silence."""
+    known = {"CONFIG", *(name.upper() for name in Settings.model_fields)}
+    for variable in environ:
+        prefix, _, rest = variable.partition("SOUNDKEEP_")
+        if not prefix and rest and rest.split("__")[0].upper() not in known | ENVIRONMENT_ONLY:
+            raise SettingsError(f"the environment variable {variable} names no setting")
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
+def _secret_file(path: Path) -> str:
+    try:
+        return path.expanduser().read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        with path.expanduser().open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from None
+
+
+def _one_line(error: ValidationError, path: Path | None) -> str:
+    """The first fault, by its dotted name; never the value, which may be a secret."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"] if part not in STORE_KINDS)
+    message = fault["msg"].removeprefix("Value error, ")
+    where = f"{path}: " if path else ""
+    if fault["type"] == "extra_forbidden":
+        message = "there is no such setting"
+    return where + (f"{name}: {message}" if name else message)

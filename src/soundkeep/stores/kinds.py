@@ -1,0 +1,70 @@
+"""The kinds of store, as one visible table, and how each is made from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soundkeep.settings import (
+    DatabaseStoreSettings,
+    LocalStoreSettings,
+    MemoryStoreSettings,
+    StoreSettings,
+    database_url,
+    reveal,
+)
+from soundkeep.stores.database import DatabaseStore
+from soundkeep.stores.interface import Store
+from soundkeep.stores.local import LocalStore
+from soundkeep.stores.memory import MemoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What settings leave open: where relative paths lie, and the catalog's own database."""
+
+    data: Path
+    catalog_url: str
+
+
+def make_store(name: str, settings: StoreSettings, *, data: Path, catalog_url: str) -> Store:
+    """The store as set, without anything around it. It touches nothing until it is used."""
+    return KINDS[settings.kind](name, settings, Place(data, catalog_url))
+
+
+def memory(name: str, settings: MemoryStoreSettings, place: Place) -> Store:
+    return MemoryStore(name, **_common(settings))
+
+
+def local(name: str, settings: LocalStoreSettings, place: Place) -> Store:
+    path = place.data / settings.path.expanduser()
+    return LocalStore(name, path, **_common(settings))
+
+
+def database(name: str, settings: DatabaseStoreSettings, place: Place) -> Store:
+    url = _database_url(name, settings, place)
+    return DatabaseStore(name, url, schema=settings.schema_name, **_common(settings))
+
+
+KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
+    "memory": memory,
+    "local": local,
+    "database": database,
+}
+
+
+def _database_url(name: str, settings: DatabaseStoreSettings, place: Place) -> str:
+    """As set; else the catalog's own kind, in a schema or a file of the store's own."""
+    if settings.url is not None:
+        return database_url(reveal(settings.url))
+    if settings.path is None and place.catalog_url.startswith("postgresql"):
+        return place.catalog_url
+    path = settings.path or Path(f"{name}.db")
+    return f"sqlite:///{place.data / path.expanduser()}"
+
+
+def _common(settings: StoreSettings) -> dict[str, Any]:
+    types = None if settings.types is None else frozenset(settings.types)
+    return {"public": settings.public, "max_bytes": settings.max_bytes, "types": types}

@@ -1,0 +1,52 @@
+"""Pieces of bytes on their way into and out of stores: counted, regrouped, kept in their range.
+
+Every store needs these few rules, and each is written once, here. What the bytes ought to be is
+nobody's concern on this page: hashes are checked in `reading`.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+from soundkeep.errors import Corrupt, TooLarge, Truncated
+from soundkeep.stores.interface import Bytes, Caps, Source
+
+
+def check_fits(caps: Caps, source: Source) -> None:
+    """Raises `TooLarge` for what the store does not take."""
+    if caps.max_bytes is not None and source.size_bytes > caps.max_bytes:
+        raise TooLarge(f"{source.size_bytes} bytes, and the store takes {caps.max_bytes}")
+
+
+async def exactly(source: Source) -> Bytes:
+    """The source's pieces; raises at the end unless they were as many bytes as it announced."""
+    seen = 0
+    async with aclosing(source.open()) as pieces:
+        async for piece in pieces:
+            seen += len(piece)
+            if seen > source.size_bytes:
+                raise Corrupt(f"the source gives more than its {source.size_bytes} bytes")
+            yield piece
+    if seen < source.size_bytes:
+        raise Truncated(f"the source gave {seen} of {source.size_bytes} bytes")
+
+
+async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
+    """The same bytes in pieces of `size_bytes`; only the last may be shorter."""
+    held = bytearray()
+    async with aclosing(pieces):
+        async for piece in pieces:
+            held += piece
+            while len(held) >= size_bytes:
+                yield bytes(held[:size_bytes])
+                del held[:size_bytes]
+    if held:
+        yield bytes(held)
+
+
+def span(size_bytes: int, start: int, stop: int | None) -> tuple[int, int]:
+    """The half-open range with its end filled in. Raises `Truncated` if it lies outside."""
+    end = size_bytes if stop is None else stop
+    if not 0 <= start <= end <= size_bytes:
+        raise Truncated(f"bytes {start} to {end} of an object that has {size_bytes}")
+    return start, end

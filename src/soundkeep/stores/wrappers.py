@@ -1,0 +1,268 @@
+"""What a store should not know of itself goes around it, one concern a wrapper.
+
+    Watched(Retrying(Limited(Bounded(store, 30), 8)), heard)
+
+Each is a store, passes everything else through, and changes nothing of the contract. Failing over
+to another store is nobody's concern here: `reading` does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from asyncio import Semaphore, Timeout
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from soundkeep.digest import Digest
+from soundkeep.errors import NotFound, Retryable, StoreError, Throttled, TimedOut
+from soundkeep.stores.interface import Bytes, Caps, Key, Receipt, Source, Stat, Store
+
+R = TypeVar("R")
+Item = TypeVar("Item")
+
+
+class Wrapped:
+    """Passes everything through to the store inside.
+
+    A wrapper overrides `_call`, through which every single answer goes, and `_stream`, through
+    which bodies and lists go.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def caps(self) -> Caps:
+        return self.inner.caps
+
+    async def probe(self) -> None:
+        await self._call("probe", self.inner.probe)
+
+    async def read_marker(self) -> str | None:
+        return await self._call("read_marker", self.inner.read_marker)
+
+    async def write_marker(self, store_id: str) -> None:
+        await self._call("write_marker", lambda: self.inner.write_marker(store_id))
+
+    async def put(self, key: Key, source: Source) -> Receipt:
+        return await self._call("put", lambda: self.inner.put(key, source))
+
+    async def stat(self, locator: str) -> Stat | None:
+        return await self._call("stat", lambda: self.inner.stat(locator))
+
+    def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
+        return self._stream("open", self.inner.open(locator, start, stop))
+
+    async def delete(self, locator: str) -> None:
+        await self._call("delete", lambda: self.inner.delete(locator))
+
+    def list(self, prefix: str = "", after: str | None = None) -> AsyncIterator[Stat]:
+        return self._stream("list", _as_generator(self.inner.list(prefix, after)))
+
+    async def sign(self, locator: str, expires_in: timedelta) -> str | None:
+        return await self._call("sign", lambda: self.inner.sign(locator, expires_in))
+
+    async def reap(self, older_than: timedelta) -> int:
+        return await self._call("reap", lambda: self.inner.reap(older_than))
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
+        return await call()
+
+    def _stream(self, verb: str, items: AsyncGenerator[Item, None]) -> AsyncGenerator[Item, None]:
+        return items
+
+
+async def _as_generator(items: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
+    async for item in items:
+        yield item
+
+
+class Limited(Wrapped):
+    """At most so many calls at once, and as many pieces being fetched at once.
+
+    A body holds its place only while a piece is on its way, so slow listeners do not shut the
+    store for others. The two are counted apart: a put whose source is this very store would else
+    wait for itself.
+    """
+
+    def __init__(self, inner: Store, at_once: int) -> None:
+        super().__init__(inner)
+        self._calls = Semaphore(at_once)
+        self._pieces = Semaphore(at_once)
+
+    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
+        async with self._calls:
+            return await call()
+
+    async def _stream(
+        self, verb: str, items: AsyncGenerator[Item, None]
+    ) -> AsyncGenerator[Item, None]:
+        async with aclosing(items):
+            while True:
+                async with self._pieces:
+                    item = await anext(items, None)
+                if item is None:
+                    return
+                yield item
+
+
+class Bounded(Wrapped):
+    """Raises `TimedOut` when an answer, or the next piece of a body, takes too long.
+
+    A put is given the time anew with each piece it takes, and its source's own time is not
+    counted against the store.
+    """
+
+    def __init__(self, inner: Store, timeout_seconds: float) -> None:
+        super().__init__(inner)
+        self._seconds = timeout_seconds
+
+    async def put(self, key: Key, source: Source) -> Receipt:
+        async with self._limit("put") as clock:
+            return await self.inner.put(key, _PausingSource(source, clock, self._seconds))
+
+    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
+        async with self._limit(verb):
+            return await call()
+
+    async def _stream(
+        self, verb: str, items: AsyncGenerator[Item, None]
+    ) -> AsyncGenerator[Item, None]:
+        async with aclosing(items):
+            while True:
+                async with self._limit(verb):
+                    item = await anext(items, None)
+                if item is None:
+                    return
+                yield item
+
+    @asynccontextmanager
+    async def _limit(self, verb: str) -> AsyncGenerator[Timeout, None]:
+        clock = asyncio.timeout(self._seconds)
+        try:
+            async with clock:
+                yield clock
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            text = f"{self.name} did not answer within {self._seconds:g} s ({verb})"
+            raise TimedOut(text) from error
+
+
+@dataclass
+class _PausingSource:
+    """A source whose reader's clock stands still while it waits for the next piece."""
+
+    inner: Source
+    clock: Timeout
+    seconds: float
+
+    def __post_init__(self) -> None:
+        self.size_bytes: int = self.inner.size_bytes
+        self.digest: Digest = self.inner.digest
+        self.media_type: str = self.inner.media_type
+        self.cache_seconds: int | None = self.inner.cache_seconds
+        self.file: Path | None = self.inner.file
+
+    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+        async with aclosing(self.inner.open(start, stop)) as pieces:
+            while True:
+                with self._paused():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                yield piece
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        self.clock.reschedule(None)
+        yield
+        self.clock.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+
+class Retrying(Wrapped):
+    """Tries small calls that may be repeated again after a passing fault, a few times at once.
+
+    It spans a dropped connection and no more: an outage must be seen by who keeps circuits. A put
+    is for the ledger to repeat, and a body for `reading` to continue elsewhere.
+    """
+
+    VERBS = frozenset({"read_marker", "stat", "delete", "sign"})
+    WAITS_SECONDS = (0.1, 0.4)
+    LONGEST_WAIT_SECONDS = 2.0
+
+    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
+        for wait_seconds in self.WAITS_SECONDS if verb in self.VERBS else ():
+            try:
+                return await call()
+            except Retryable as error:
+                await asyncio.sleep(self._wait(error, wait_seconds))
+        return await call()
+
+    def _wait(self, error: Retryable, seconds: float) -> float:
+        """What the store asks for, within bounds; else ours, so spread that not all come at once."""
+        if isinstance(error, Throttled) and error.retry_after is not None:
+            return min(error.retry_after, self.LONGEST_WAIT_SECONDS)
+        return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How one call ended. A body counts from its opening to its end."""
+
+    store: str
+    verb: str
+    error: StoreError | None
+    seconds: float
+
+
+class Watched(Wrapped):
+    """Tells a listener how each call ended; for circuits and figures.
+
+    A caller that went away says nothing about the store, and `NotFound` is an answer like another.
+    """
+
+    def __init__(self, inner: Store, heard: Callable[[Heard], Any]) -> None:
+        super().__init__(inner)
+        self._heard = heard
+
+    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
+        with self._listening(verb):
+            return await call()
+
+    async def _stream(
+        self, verb: str, items: AsyncGenerator[Item, None]
+    ) -> AsyncGenerator[Item, None]:
+        async with aclosing(items):
+            with self._listening(verb):
+                async for item in items:
+                    yield item
+
+    @contextmanager
+    def _listening(self, verb: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        except NotFound:
+            self._tell(verb, None, started)
+            raise
+        except StoreError as error:
+            self._tell(verb, error, started)
+            raise
+        self._tell(verb, None, started)
+
+    def _tell(self, verb: str, error: StoreError | None, started: float) -> None:
+        self._heard(Heard(self.name, verb, error, time.monotonic() - started))
