@@ -38,10 +38,11 @@ from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import Settings
+from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
 from soundkeep.stores.local import LocalStore
-from soundkeep.stores.wrappers import Bounded, Guarded, Limited
+from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 LEFTOVERS_AFTER = timedelta(days=1)
@@ -160,7 +161,7 @@ def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
     return stores
 
 
-def _expected_id(catalog: Catalog, name: str) -> Callable[[], object]:
+def _expected_id(catalog: Catalog, name: str) -> ExpectedId:
     """What the store's marker must say, by the catalog."""
 
     async def expected() -> str | None:

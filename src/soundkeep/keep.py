@@ -292,8 +292,10 @@ class Keep:
     async def status(self, *, failing: int = 20) -> Status:
         """The figures of the last count (a fresh one if there is none), and the stores' health."""
         counted = await self.catalog.read(coverage.last)
+        if counted is None:
+            counted = await self.catalog.read(coverage.count)
         return Status(
-            coverage=counted or await self.catalog.read(coverage.count),
+            coverage=counted,
             stores=list((await self.catalog.read(store_rows.known)).values()),
             configured=tuple(self.settings.stores),
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),

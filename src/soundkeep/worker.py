@@ -46,8 +46,7 @@ class Worker:
 
     def start(self) -> None:
         """Begins; the tasks are ended by `stop`."""
-        loop = asyncio.get_running_loop()
-        self._catalog.on_commit.append(lambda: loop.call_soon_threadsafe(self._woken.set))
+        self._catalog.on_commit.append(self._woken.set)
         keep = self._house.keep
         self._claiming = asyncio.create_task(self._claim_for_ever())
         self._tasks = [

@@ -290,6 +290,7 @@ def let_go(tx: Tx, claimed: Claimed, law: Law) -> Verdict:
         for other in of_blob(tx, copy.digest)
         if other.store != copy.store
         and other.store in law.stores
+        and not is_inbox(other.store)
         and other.state is CopyState.PRESENT
     ]
     horizon = tx.now() - law.proof_age

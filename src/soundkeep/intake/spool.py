@@ -12,7 +12,7 @@ import asyncio
 import errno
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +144,9 @@ def _publish(temporary: Path, path: Path) -> None:
             os.close(directory)
 
 
-async def _uncancelled(work: object) -> None:
+async def _uncancelled(work: Coroutine[None, None, None]) -> None:
     """Waits for work in a thread even if the caller is cancelled: it holds a file of ours."""
-    task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -159,7 +159,7 @@ class _named:  # noqa: N801 - reads as the statement it is
     """Turns the system's word for a failed write into ours."""
 
     def __enter__(self) -> None:
-        return None
+        pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):

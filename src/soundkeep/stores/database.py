@@ -233,16 +233,14 @@ class DatabaseStore:
     async def _manifest(self, locator: str) -> Manifest | None:
         statement = self._select_manifests().where(self._tables.manifests.c.key == locator)
         row = await self._read(lambda connection: connection.execute(statement).one_or_none())
-        return Manifest(*row.tuple()) if row else None
+        return Manifest(*row) if row else None
 
     def _page(self, prefix: str, after: str, connection: Connection) -> Sequence[Manifest]:
         key = self._tables.manifests.c.key
         statement = self._select_manifests().where(key >= prefix, key > after).order_by(key)
-        return [
-            Manifest(*row.tuple()) for row in connection.execute(statement.limit(LISTED_AT_ONCE))
-        ]
+        return [Manifest(*row) for row in connection.execute(statement.limit(LISTED_AT_ONCE))]
 
-    def _select_manifests(self) -> Select[tuple[str, int, int, float]]:
+    def _select_manifests(self) -> Select[str, int, int, float]:
         columns = self._tables.manifests.c
         return select(columns.key, columns.generation, columns.size_bytes, columns.created_at)
 

@@ -142,8 +142,10 @@ class Source(Protocol):
 class Store(Protocol):
     """A place that keeps bytes. The module's docstring is the contract."""
 
-    name: str
-    caps: Caps
+    @property
+    def name(self) -> str: ...
+    @property
+    def caps(self) -> Caps: ...
 
     async def probe(self) -> None:
         """Succeeds if the store is reachable, lets us in, and is a place where bytes can be kept.
@@ -158,7 +160,10 @@ class Store(Protocol):
         ...
 
     async def write_marker(self, store_id: str) -> None:
-        """Writes the id, preparing the place (directory, tables) if it does not exist yet."""
+        """Writes the id, preparing the place (directory, tables) if it does not exist yet.
+
+        A store need not work before this was called once.
+        """
         ...
 
     async def put(self, key: Key, source: Source) -> Receipt:

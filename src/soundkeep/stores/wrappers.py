@@ -213,7 +213,7 @@ class Retrying(Wrapped):
         return await call()
 
     def _wait(self, error: Retryable, seconds: float) -> float:
-        """What the store asks for, within bounds; else ours, so spread that not all come at once."""
+        """What the store asks for, within bounds; else ours, spread so that callers part."""
         if isinstance(error, Throttled) and error.retry_after is not None:
             return min(error.retry_after, self.LONGEST_WAIT_SECONDS)
         return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret

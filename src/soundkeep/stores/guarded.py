@@ -1,0 +1,57 @@
+"""A store that makes sure it is the right one before it writes, and before it lets an absence be
+believed.
+
+A directory that was unmounted behind our back is empty and willing: without this, bytes would be
+written under its mount point, and everything on it would look lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from soundkeep.errors import Misconfigured, NotFound
+from soundkeep.stores.interface import Bytes, Key, Receipt, Source, Stat, Store
+from soundkeep.stores.wrappers import Wrapped
+
+ExpectedId = Callable[[], Awaitable[str | None]]
+
+
+class Guarded(Wrapped):
+    """Compares the marker with the id that the catalog knows; None is a store not yet marked."""
+
+    def __init__(self, inner: Store, expected_id: ExpectedId) -> None:
+        super().__init__(inner)
+        self._expected_id = expected_id
+
+    async def put(self, key: Key, source: Source) -> Receipt:
+        await self._check()
+        return await self.inner.put(key, source)
+
+    async def stat(self, locator: str) -> Stat | None:
+        found = await self.inner.stat(locator)
+        if found is None:
+            await self._check()
+        return found
+
+    def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
+        return self._checked(self.inner.open(locator, start, stop))
+
+    async def _checked(self, pieces: Bytes) -> AsyncGenerator[bytes, None]:
+        async with aclosing(pieces):
+            try:
+                async for piece in pieces:
+                    yield piece
+            except NotFound:
+                await self._check()
+                raise
+
+    async def _check(self) -> None:
+        """Raises `Misconfigured`."""
+        expected = await self._expected_id()
+        if expected is None:
+            raise Misconfigured(f"store {self.name} was not admitted yet")
+        if await self.inner.read_marker() != expected:
+            raise Misconfigured(
+                f"store {self.name} is empty or another one. Is the right place mounted?"
+            )

@@ -1,0 +1,50 @@
+"""Migrations: once, however many start at the same moment, and into the tables of the schema."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from ledgers import opened
+from sqlalchemy import Connection
+
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.migrating import migrate
+from soundkeep.catalog.schema import metadata
+from soundkeep.errors import CatalogUnavailable
+
+
+async def test_many_may_migrate_at_the_same_moment(database_url: str) -> None:
+    catalogs = [Catalog(database_url) for _ in range(4)]
+    try:
+        await asyncio.gather(*(catalog.upgrade(migrate) for catalog in catalogs))
+        counts = [await catalog.read(count_tracks) for catalog in catalogs]
+        assert counts == [0, 0, 0, 0]
+    finally:
+        await asyncio.gather(*(catalog.close() for catalog in catalogs))
+
+
+def count_tracks(tx: Tx) -> int:
+    return int(tx.connection.exec_driver_sql("SELECT count(*) FROM tracks").scalar_one())
+
+
+async def test_the_migrations_make_the_tables_that_the_schema_names(database_url: str) -> None:
+    async with opened(database_url) as catalog:
+        assert await catalog.read(lambda tx: differences(tx.connection)) == []
+
+
+def differences(connection: Connection) -> list[object]:
+    """What Alembic would change, but for the search tables, which only revisions make."""
+    found = compare_metadata(MigrationContext.configure(connection), metadata)
+    return [change for change in found if "track_words" not in repr(change)]
+
+
+async def test_a_catalog_of_a_newer_soundkeep_is_refused_in_words(database_url: str) -> None:
+    async with opened(database_url) as catalog:
+        await catalog.write(
+            lambda tx: tx.connection.exec_driver_sql("UPDATE alembic_version SET version_num='9'")
+        )
+        with pytest.raises(CatalogUnavailable, match="newer Soundkeep"):
+            await catalog.upgrade(migrate)

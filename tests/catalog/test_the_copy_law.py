@@ -1,0 +1,295 @@
+"""The copy law: nothing is let go before enough others have just been proven."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from ledgers import add_present, add_track, make_blob, make_track, opened, states
+from sqlalchemy import update
+
+from soundkeep.catalog import copies, tracks
+from soundkeep.catalog.copies import Claimed, Law, Place, Verdict
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.schema import copies as table
+from soundkeep.copies import dropping, planning
+from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
+from soundkeep.errors import LeaseLost
+from soundkeep.intake import recording
+from soundkeep.intake.recording import Inbox, NewTrack
+from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Wish
+
+BLOB = make_blob(b"the only sound")
+LAYOUT = Layout(DEFAULT_LAYOUT)
+DAY = 86400.0
+
+
+def rules(*keep: str) -> Rules:
+    return Rules(keep, tuple(StoreRule(name, LAYOUT) for name in keep))
+
+
+def law(*stores: str, min_copies: int = 1) -> Law:
+    return Law(frozenset(stores), min_copies, DAY)
+
+
+@pytest.fixture
+async def catalog(database_url: str) -> AsyncIterator[Catalog]:
+    async with opened(database_url) as found:
+        yield found
+
+
+async def kept(catalog: Catalog, *stores: str, named: bool = True) -> list[int]:
+    def write(tx: Tx) -> list[int]:
+        add_track(tx, make_track("t", BLOB))
+        if not named:
+            track = tracks.find(tx, "t")
+            assert track is not None
+            tracks.bury(tx, track)
+        return add_present(tx, BLOB, *stores)
+
+    return await catalog.write(write)
+
+
+async def leaving(catalog: Catalog, store: str, lease_seconds: float = 60) -> Claimed:
+    """Lets a copy leave and leases it, as the worker does."""
+
+    def write(tx: Tx) -> list[Claimed]:
+        for copy in copies.of_blob(tx, BLOB.digest):
+            if copy.store == store:
+                copies.wish(tx, copy, Wish.LEAVE)
+        return copies.claim(
+            tx, Chore.LEAVE, store, holder="h/1/1", limit=1, lease_seconds=lease_seconds
+        )
+
+    [claimed] = await catalog.write(write)
+    return claimed
+
+
+async def age_proofs(catalog: Catalog, *stores: str) -> None:
+    old = update(table).where(table.c.store.in_(stores)).values(verified_at=1000.0)
+    await catalog.write(lambda tx: tx.run(old))
+
+
+async def test_the_only_copy_is_never_let_go(catalog: Catalog) -> None:
+    await kept(catalog, "disk")
+    verdict = await catalog.write(copies.let_go, await leaving(catalog, "disk"), law("disk"))
+    assert verdict == Verdict(let_go=False, proven=0)
+    assert await states(catalog, BLOB) == {"disk": CopyState.PRESENT}
+
+
+async def test_a_copy_goes_when_another_was_just_proven(catalog: Catalog) -> None:
+    await kept(catalog, "disk", "backup")
+    claimed = await leaving(catalog, "disk")
+    assert (await catalog.write(copies.let_go, claimed, law("disk", "backup"))).let_go
+    assert await states(catalog, BLOB) == {
+        "disk": CopyState.UNWANTED,
+        "backup": CopyState.PRESENT,
+    }
+
+
+async def test_an_old_proof_does_not_count_and_is_named(catalog: Catalog) -> None:
+    await kept(catalog, "disk", "backup")
+    await age_proofs(catalog, "backup")
+    claimed = await leaving(catalog, "disk")
+    verdict = await catalog.write(copies.let_go, claimed, law("disk", "backup"))
+    assert not verdict.let_go
+    assert [copy.store for copy in verdict.unproven] == ["backup"]
+
+
+async def test_copies_in_the_same_store_or_an_inbox_do_not_count(catalog: Catalog) -> None:
+    await kept(catalog, "disk", "inbox@host")
+
+    def twice(tx: Tx) -> None:
+        copies.record_present(
+            tx, BLOB.digest, Place("disk", "elsewhere"), locator="elsewhere",
+            verified="read back", wish=Wish.KEEP, due_in=0,
+        )  # fmt: skip
+
+    await catalog.write(twice)
+    claimed = await leaving(catalog, "disk")
+    assert not (await catalog.write(copies.let_go, claimed, law("disk", "inbox@host"))).let_go
+
+
+async def test_copies_of_a_store_that_is_not_configured_do_not_count(catalog: Catalog) -> None:
+    await kept(catalog, "disk", "former")
+    claimed = await leaving(catalog, "disk")
+    assert not (await catalog.write(copies.let_go, claimed, law("disk"))).let_go
+
+
+async def test_doubted_wanted_and_unwanted_copies_do_not_count(catalog: Catalog) -> None:
+    ids = await kept(catalog, "disk", "doubted", "unwanted")
+
+    def prepare(tx: Tx) -> None:
+        copies.doubt(tx, ids[1], "looks wrong")
+        tx.run(update(table).where(table.c.id == ids[2]).values(state="unwanted", chore="drop"))
+        copies.want(tx, BLOB.digest, [Place("wanted", "k")], Lane.BULK)
+
+    await catalog.write(prepare)
+    claimed = await leaving(catalog, "disk")
+    everything = law("disk", "doubted", "unwanted", "wanted")
+    assert (await catalog.write(copies.let_go, claimed, everything)) == Verdict(let_go=False)
+
+
+async def test_as_many_must_be_proven_as_the_policy_says(catalog: Catalog) -> None:
+    await kept(catalog, "a", "b", "c")
+    stores = ("a", "b", "c")
+    claimed = await leaving(catalog, "a")
+    assert not (await catalog.write(copies.let_go, claimed, law(*stores, min_copies=3))).let_go
+    assert (await catalog.write(copies.let_go, claimed, law(*stores, min_copies=2))).let_go
+
+
+async def test_what_nothing_names_goes_entirely(catalog: Catalog) -> None:
+    await kept(catalog, "disk", named=False)
+    assert (await catalog.write(copies.let_go, await leaving(catalog, "disk"), law("disk"))).let_go
+
+
+async def test_two_processes_dropping_at_once_leave_one_copy(
+    catalog: Catalog, database_url: str
+) -> None:
+    async with opened(database_url) as other:
+        for _ in range(10):
+            await catalog.write(forget_everything)
+            await kept(catalog, "disk", "backup")
+            first, second = await leaving(catalog, "disk"), await leaving(catalog, "backup")
+            verdicts = await asyncio.gather(
+                catalog.write(copies.let_go, first, law("disk", "backup")),
+                other.write(copies.let_go, second, law("disk", "backup")),
+            )
+            assert sorted(verdict.let_go for verdict in verdicts) == [False, True]
+
+
+def forget_everything(tx: Tx) -> None:
+    for name in ("copies", "removals", "tombstones", "tracks", "blobs"):
+        tx.connection.exec_driver_sql(f"DELETE FROM {name}")
+
+
+async def test_a_worker_that_wakes_after_its_lease_ran_out_lets_nothing_go(
+    catalog: Catalog,
+) -> None:
+    await kept(catalog, "disk", "backup")
+    sleeper = await leaving(catalog, "disk", lease_seconds=0)
+    awake = await leaving(catalog, "disk")
+    with pytest.raises(LeaseLost):
+        await catalog.write(copies.let_go, sleeper, law("disk", "backup"))
+    assert (await states(catalog, BLOB))["disk"] is CopyState.PRESENT
+    assert (await catalog.write(copies.let_go, awake, law("disk", "backup"))).let_go
+
+
+# --- an upload of the same bytes arrives while a copy is being dropped ---------------------------
+
+
+def upload(tx: Tx, track_id: str, *keep: str) -> recording.Recorded:
+    return recording.record(
+        tx,
+        NewTrack(id=track_id),
+        BLOB,
+        inbox=Inbox("inbox@host", f"uploads/{track_id}", 3600),
+        rules=rules(*keep),
+        lane=Lane.INTERACTIVE,
+        holder="h/1/1",
+        lease_seconds=60,
+    )
+
+
+async def claim_drop(catalog: Catalog, store: str) -> Claimed:
+    [claimed] = await catalog.write(
+        copies.claim, Chore.DROP, store, holder="h/1/1", limit=1, lease_seconds=60
+    )
+    return claimed
+
+
+async def test_an_upload_while_its_bytes_are_being_dropped_gets_copies_of_its_own(
+    catalog: Catalog,
+) -> None:
+    await kept(catalog, "disk")
+    await catalog.write(recording.remove, "t", rules("disk"))
+    dropping_now = await claim_drop(catalog, "disk")
+
+    recorded = await catalog.write(upload, "again", "disk")
+    assert recorded.uses_inbox, "an outgoing copy acknowledges nothing"
+    assert recorded.claimed == [], "its key is still held by the outgoing copy"
+    assert (await states(catalog, BLOB))["disk"] is CopyState.UNWANTED
+
+    await catalog.write(dropping._confirm, dropping_now, rules("disk"))
+    assert await states(catalog, BLOB) == {
+        "disk": CopyState.WANTED,
+        "inbox@host": CopyState.PRESENT,
+    }
+    receipt = await catalog.read(tracks.receipt, "t")
+    assert receipt is not None
+    assert [line.outcome for line in receipt.lines] == [Removal.REMOVED]
+
+
+async def test_the_last_confirmation_forgets_the_blob_and_completes_the_receipt(
+    catalog: Catalog,
+) -> None:
+    await kept(catalog, "disk", "backup")
+    receipt = await catalog.write(recording.remove, "t", rules("disk", "backup"))
+    assert receipt is not None
+    assert not receipt.complete
+    for store in ("disk", "backup"):
+        await catalog.write(
+            dropping._confirm, await claim_drop(catalog, store), rules("disk", "backup")
+        )
+    receipt = await catalog.read(tracks.receipt, "t")
+    assert receipt is not None
+    assert receipt.complete
+    assert all(line.confirmed_at is not None for line in receipt.lines)
+    left = await catalog.read(
+        lambda tx: tx.connection.exec_driver_sql("SELECT count(*) FROM blobs").scalar_one()
+    )
+    assert left == 0
+
+
+async def test_a_blob_that_another_track_names_keeps_its_copies(catalog: Catalog) -> None:
+    await kept(catalog, "disk")
+    await catalog.write(add_track, make_track("other", BLOB))
+    receipt = await catalog.write(recording.remove, "t", rules("disk"))
+    assert receipt is not None
+    assert receipt.complete
+    assert [line.outcome for line in receipt.lines] == [Removal.KEPT]
+    assert await states(catalog, BLOB) == {"disk": CopyState.PRESENT}
+
+
+async def test_making_a_track_private_leaves_the_public_store_by_the_law(
+    catalog: Catalog,
+) -> None:
+    both = Rules(("disk",), (StoreRule("disk", LAYOUT), StoreRule("cdn", LAYOUT, public=True)))
+    track = make_track("t", BLOB, public=True)
+
+    def prepare(tx: Tx) -> None:
+        add_track(tx, track)
+        planning.replan(tx, BLOB, both, lane=Lane.BULK)
+        tx.run(update(table).values(state="present", chore=None, verified_at=tx.now()))
+
+    await catalog.write(prepare)
+    assert set(await states(catalog, BLOB)) == {"disk", "cdn"}
+
+    def hide(tx: Tx) -> None:
+        found = tracks.find(tx, "t")
+        assert found is not None
+        recording.change(
+            tx, found, both, title="t", visibility=recording.Visibility.PRIVATE, metadata={}
+        )
+
+    await catalog.write(hide)
+    wishes = {copy.store: copy.wish for copy in await catalog.read(copies.of_blob, BLOB.digest)}
+    assert wishes == {"disk": Wish.KEEP, "cdn": Wish.LEAVE}
+
+
+async def test_a_change_of_settings_lets_copies_rest_and_takes_them_back(
+    catalog: Catalog,
+) -> None:
+    blob: Blob = BLOB
+    await kept(catalog, "disk", "backup")
+    await planning.replan_all(catalog, rules("disk", "backup"))
+    await planning.replan_all(catalog, rules("disk"))
+    wishes = {copy.store: copy.wish for copy in await catalog.read(copies.of_blob, blob.digest)}
+    assert wishes == {"disk": Wish.KEEP, "backup": Wish.REST}
+    assert set((await states(catalog, blob)).values()) == {CopyState.PRESENT}
+    await planning.replan_all(catalog, rules("disk", "backup", "third"))
+    found = {copy.store: copy for copy in await catalog.read(copies.of_blob, blob.digest)}
+    assert found["backup"].wish is Wish.KEEP
+    assert found["third"].state is CopyState.WANTED
+    assert await planning.replan_all(catalog, rules("disk", "backup", "third")) == 0

@@ -1,0 +1,80 @@
+"""Every kind of store, and every wrapper around one, keeps the whole contract."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from soundkeep.stores.database import DatabaseStore
+from soundkeep.stores.interface import Store
+from soundkeep.stores.local import LocalStore
+from soundkeep.stores.memory import MemoryStore
+from soundkeep.stores.wrappers import Bounded, Heard, Limited, Retrying, Watched
+from soundkeep.testing import Fault, FaultyStore, StoreContract
+
+STORE_ID = "the-store-of-this-test"
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        store = MemoryStore("memory", max_bytes=50_000_000)
+        await store.write_marker(STORE_ID)
+        yield store
+        await store.close()
+
+
+class TestLocal(StoreContract):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
+        store = LocalStore("local", tmp_path / "not" / "there" / "yet", max_bytes=50_000_000)
+        await store.write_marker(STORE_ID)
+        yield store
+        await store.close()
+
+
+class TestDatabase(StoreContract):
+    """On SQLite and on PostgreSQL."""
+
+    @pytest.fixture
+    async def store(self, database_url: str) -> AsyncIterator[Store]:
+        store = DatabaseStore("database", database_url, max_bytes=50_000_000)
+        await store.write_marker(STORE_ID)
+        yield store
+        await store.close()
+
+
+class TestWrapped(StoreContract):
+    """Each wrapper alone, and all of them as they are used."""
+
+    @pytest.fixture(params=["limited", "limited to two", "bounded", "retrying", "watched", "all"])
+    async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+        store = wrapped(request.param, LocalStore("local", tmp_path / "local"))
+        await store.write_marker(STORE_ID)
+        yield store
+        await store.close()
+
+
+class TestHealed(StoreContract):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[Store]:
+        store = FaultyStore(MemoryStore("memory"))
+        await store.write_marker(STORE_ID)
+        store.break_with(Fault.unavailable())
+        store.heal()
+        yield store
+        await store.close()
+
+
+def wrapped(how: str, store: Store) -> Store:
+    heard: list[Heard] = []
+    return {
+        "limited": lambda: Limited(store, 4),
+        "limited to two": lambda: Limited(store, 2),
+        "bounded": lambda: Bounded(store, 30),
+        "retrying": lambda: Retrying(store),
+        "watched": lambda: Watched(store, heard.append),
+        "all": lambda: Watched(Retrying(Limited(Bounded(store, 30), 4)), heard.append),
+    }[how]()
