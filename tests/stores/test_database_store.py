@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, closing
+from contextlib import asynccontextmanager, closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -35,21 +35,24 @@ from soundkeep.testing.sources import WaitingSource
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[DatabaseStore]:
-    async with aclosing(opened(database_url)) as stores:
-        yield await anext(stores)
+    async with opened(database_url) as store:
+        yield store
 
 
 @pytest.fixture
 async def on_sqlite(sqlite_url: str) -> AsyncIterator[DatabaseStore]:
-    async with aclosing(opened(sqlite_url)) as stores:
-        yield await anext(stores)
+    async with opened(sqlite_url) as store:
+        yield store
 
 
+@asynccontextmanager
 async def opened(url: str) -> AsyncIterator[DatabaseStore]:
     store = DatabaseStore("backup", url)
     await store.write_marker("id-1")
-    yield store
-    await store.close()
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -183,6 +186,8 @@ async def test_another_file_in_its_place_is_noticed(
     await other.write_marker("id-2")
     await other.close()
     assert await on_sqlite.read_marker() == "id-1"
+    for rest in ("-wal", "-shm"):
+        path_of(sqlite_url + rest).unlink()
     path_of(other_url).rename(path_of(sqlite_url))
     assert await on_sqlite.read_marker() == "id-2"
 
@@ -212,9 +217,7 @@ async def test_stores_made_at_once_by_several_are_one(database_url: str) -> None
 # --- faults ---------------------------------------------------------------------------------
 
 
-async def test_a_file_that_is_no_database_is_corrupt(
-    on_sqlite: DatabaseStore, sqlite_url: str
-) -> None:
+async def test_a_file_that_is_no_database_is_corrupt(sqlite_url: str) -> None:
     path_of(sqlite_url).write_bytes(b"garbage" * 5000)
     store = DatabaseStore("backup", sqlite_url)
     await fails_with(Corrupt, store.stat("x"))

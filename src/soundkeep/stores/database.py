@@ -48,7 +48,16 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from soundkeep.digest import CHUNK_BYTES, chunk_span, chunks_touching
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
-from soundkeep.stores.interface import RESERVED_PREFIX, Bytes, Caps, Key, Receipt, Source, Stat
+from soundkeep.stores.interface import (
+    MARKER_KEY,
+    RESERVED_PREFIX,
+    Bytes,
+    Caps,
+    Key,
+    Receipt,
+    Source,
+    Stat,
+)
 from soundkeep.stores.pieces import check_fits, exactly, regrouped, span
 from soundkeep.stores.sql import READERS, Database, create, database, transact
 from soundkeep.stores.threads import Draft, Threads
@@ -210,6 +219,7 @@ class DatabaseStore:
         return connection.execute(select(self._tables.marker.c.id)).scalars().first()
 
     def _mark(self, connection: Connection, store_id: str) -> None:
+        lock_key(connection, MARKER_KEY)
         connection.execute(delete(self._tables.marker))
         connection.execute(insert(self._tables.marker).values(id=store_id))
 
@@ -247,10 +257,10 @@ class DatabaseStore:
     def _chunk(self, generation: int, number: int, connection: Connection) -> bytes | None:
         chunks = self._tables.chunks.c
         wanted = select(chunks.data).where(chunks.generation == generation, chunks.number == number)
-        try:
-            return connection.execute(wanted).scalar_one_or_none()
-        except TypeError as error:  # SQLite keeps whatever type somebody put there
-            raise Corrupt(f"{self.name}: chunk {number} is not made of bytes") from error
+        data = connection.execute(wanted).scalar_one_or_none()
+        if data is None or isinstance(data, bytes):
+            return data
+        raise Corrupt(f"{self.name}: chunk {number} is no bytes")  # SQLite keeps any type there
 
     def _unname(self, connection: Connection, locator: str) -> int | None:
         """Makes the object invisible, and its chunks a draft to be removed."""

@@ -102,15 +102,21 @@ def place(move: Callable[[], object], target: Path) -> None:
 
     Again if a delete, just then, took an empty directory away.
     """
-    for attempt in range(1, PLACING_ATTEMPTS + 1):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            move()
-        except FileNotFoundError:
-            if attempt == PLACING_ATTEMPTS:
-                raise
-        else:
-            return
+    for _ in range(PLACING_ATTEMPTS - 1):
+        with suppress(FileNotFoundError):
+            if _is_made(target.parent):
+                move()
+                return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    move()
+
+
+def _is_made(directory: Path) -> bool:
+    """Whether it is there now. A directory can go between "it exists" and "what is it?"."""
+    with suppress(FileExistsError):
+        directory.mkdir(parents=True, exist_ok=True)
+        return True
+    return False
 
 
 def sync_up_to(root: Path, directory: Path) -> None:
@@ -127,8 +133,14 @@ def sync_up_to(root: Path, directory: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Makes what was created, renamed and removed in it last."""
-    number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Makes what was created, renamed and removed in it last.
+
+    A directory that is gone was empty: what was in it has been removed by somebody.
+    """
+    try:
+        number = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
     try:
         os.fsync(number)
     finally:

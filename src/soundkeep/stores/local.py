@@ -256,7 +256,7 @@ class LocalStore:
             path.unlink()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             self._require_marker()
-        if path.parent.is_dir():
+        if path.parent.is_dir():  # and not a file: `a/b` is absent where `a` is an object
             sync_directory(path.parent)
             remove_empty(self.path, path.parent)
 

@@ -1,0 +1,40 @@
+"""The formats we know, in one table: those we may take, and those we can only name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A container and its coding. `demuxer` is what it is opened with, never guessed."""
+
+    name: str
+    media_type: str
+    extension: str
+    demuxer: str
+
+
+_TABLE = (
+    Format("mp3", "audio/mpeg", "mp3", "mp3"),
+    Format("wav", "audio/wav", "wav", "wav"),
+    Format("flac", "audio/flac", "flac", "flac"),
+    Format("ogg", "audio/ogg", "ogg", "ogg"),
+    Format("opus", "audio/ogg", "opus", "ogg"),
+    Format("aac", "audio/aac", "aac", "aac"),
+    Format("m4a", "audio/mp4", "m4a", "mov"),
+    Format("webm", "audio/webm", "webm", "matroska"),
+    # Not to be had by any setting: named so that a refusal can say what it is.
+    Format("speex", "audio/ogg", "spx", "ogg"),
+    Format("ogg-other", "audio/ogg", "oga", "ogg"),
+    Format("aiff", "audio/aiff", "aiff", "aiff"),
+    Format("ape", "audio/x-ape", "ape", "ape"),
+    Format("wavpack", "audio/x-wavpack", "wv", "wv"),
+    Format("musepack", "audio/x-musepack", "mpc", "mpc8"),
+    Format("adif", "audio/aac", "aac", "aac"),
+    Format("matroska", "video/x-matroska", "mkv", "matroska"),
+    Format("amr", "audio/amr", "amr", "amr"),
+    Format("wma", "audio/x-ms-wma", "wma", "asf"),
+)
+
+FORMATS = {format_.name: format_ for format_ in _TABLE}
