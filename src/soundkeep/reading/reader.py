@@ -63,9 +63,12 @@ class Reader:
                 offset += len(chunk)
                 yield piece
 
-    def doubt(self, copy: Copy, error: StoreError) -> None:
-        """Notes in the ledger that a copy's bytes are wrong, without making a listener wait."""
-        if copy.id not in self._doubting:
+    def failed(self, copy: Copy, error: StoreError) -> None:
+        """Notes what is wrong with a copy, or with its store, without making a listener wait."""
+        log.info("copy failed", store=copy.store, key=copy.key, code=error.code, why=str(error))
+        if not isinstance(error, SPEAKS_AGAINST_THE_BYTES):
+            self.order.failed(copy.store)
+        elif copy.id not in self._doubting:
             task = asyncio.create_task(self._doubt(copy, error))
             self._doubting[copy.id] = task
             task.add_done_callback(lambda _: self._doubting.pop(copy.id, None))
@@ -106,7 +109,8 @@ class Reader:
             try:
                 return feed, self._good(feed, blob, index, await feed.next())
             except StoreError as error:
-                self._failed(feed.copy, error, failed)
+                failed[feed.copy.id] = error
+                self.failed(feed.copy, error)
                 await feed.close()
         while candidates := await self._candidates(blob, failed):
             feeds = [self._feed(copy, blob, index, last) for copy in candidates]
@@ -149,7 +153,8 @@ class Reader:
                     try:
                         return feed, task.result()
                     except StoreError as error:
-                        self._failed(feed.copy, error, failed)
+                        failed[feed.copy.id] = error
+                        self.failed(feed.copy, error)
                         await feed.close()
                 if done and not running:
                     return None
@@ -163,14 +168,6 @@ class Reader:
         if self.order.cost(feed.copy):
             self._cache.put(blob.digest, index, chunk)
         return chunk
-
-    def _failed(self, copy: Copy, error: StoreError, failed: dict[int, StoreError]) -> None:
-        failed[copy.id] = error
-        log.info("copy failed", store=copy.store, key=copy.key, code=error.code, why=str(error))
-        if isinstance(error, SPEAKS_AGAINST_THE_BYTES):
-            self.doubt(copy, error)
-        else:
-            self.order.failed(copy.store)
 
     async def _doubt(self, copy: Copy, error: StoreError) -> None:
         """An absence counts only if the store itself is there: unreachable is not lost."""

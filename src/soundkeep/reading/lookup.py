@@ -1,0 +1,73 @@
+"""Cached catalog look-ups for the hot path, none older than a second: what is withdrawn stops.
+
+Absence is cached too. Concurrent misses for one id share one query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from soundkeep.catalog import copies, tracks
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.model import Copy, Track
+
+MAX_AGE_SECONDS = 1.0
+MAX_ENTRIES = 10_000
+
+
+@dataclass(slots=True)
+class Found:
+    """A track and its copies, as they were at most a second ago. `headers` is the caller's."""
+
+    track: Track
+    copies: tuple[Copy, ...]
+    headers: object = None
+
+
+class Lookup:
+    """Tracks by id."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known: OrderedDict[str, tuple[float, Found | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[Found | None]] = {}
+
+    def cached(self, track_id: str) -> tuple[bool, Found | None]:
+        """Whether the answer is known now, and the answer. Does not wait."""
+        entry = self._known.get(track_id)
+        if entry is None or entry[0] < time.monotonic():
+            return False, None
+        return True, entry[1]
+
+    async def track(self, track_id: str) -> Found | None:
+        """The track, or None. Raises `CatalogUnavailable`."""
+        known, found = self.cached(track_id)
+        if known:
+            return found
+        task = self._asking.get(track_id)
+        if task is None:
+            task = self._asking[track_id] = asyncio.create_task(self._ask(track_id))
+            task.add_done_callback(lambda _: self._asking.pop(track_id, None))
+        return await asyncio.shield(task)
+
+    def forget(self, track_id: str) -> None:
+        """What this process itself has changed is looked up anew at once."""
+        self._known.pop(track_id, None)
+        self._asking.pop(track_id, None)
+
+    async def _ask(self, track_id: str) -> Found | None:
+        asked_at = time.monotonic()
+        found = await self._catalog.read(_find, track_id)
+        self._known[track_id] = (asked_at + MAX_AGE_SECONDS, found)
+        self._known.move_to_end(track_id)
+        while len(self._known) > MAX_ENTRIES:
+            self._known.popitem(last=False)
+        return found
+
+
+def _find(tx: Tx, track_id: str) -> Found | None:
+    track = tracks.find(tx, track_id)
+    return Found(track, tuple(copies.of_blob(tx, track.blob.digest))) if track else None
