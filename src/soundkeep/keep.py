@@ -18,11 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
+from soundkeep import shown
 from soundkeep.audio.jail import Jail
 from soundkeep.catalog import blobs, claims, copies, coverage, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
-from soundkeep.catalog.coverage import Coverage
+from soundkeep.catalog.coverage import Coverage, StoreCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import Query
@@ -76,14 +79,44 @@ class Status:
     """How things stand: figures with their time, and each store's health."""
 
     coverage: Coverage
-    stores: list[StoreState]
-    configured: tuple[str, ...]
+    stores: dict[str, StoreState]  # every store ever seen, by name
+    configured: dict[str, str]  # name and kind of each store in the settings
     failing: list[Copy]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same over HTTP and on the command line."""
+        return {
+            **coverage_json(self.coverage),
+            "stores": self.stores_json(),
+            "failing": [shown.copy_json(copy) for copy in self.failing],
+        }
+
+    def stores_json(self) -> list[dict[str, Any]]:
+        """Each configured store with its health, and what else holds or held copies."""
+        shares = {share.store: share for share in self.coverage.stores}
+        names = [*self.configured, *(name for name in shares if name not in self.configured)]
+        return [self._store_json(name, shares.get(name)) for name in names]
+
+    def _store_json(self, name: str, share: StoreCoverage | None) -> dict[str, Any]:
+        known = self.stores.get(name)
+        out = known is not None and known.opened_at is not None
+        configured = name in self.configured or copies.is_inbox(name)
+        return {
+            "name": name,
+            "kind": self.configured.get(name) or (known.kind if known else None),
+            "state": "not configured" if not configured else "out" if out else "up",
+            "out_since": shown.when(known.opened_at) if known else None,
+            "error": f"{known.error_code}: {known.error}" if known and out else None,
+            "copies": share.states if share else {},
+            "bytes_present": share.bytes_present if share else 0,
+            "resting": share.resting if share else 0,
+            "failing": share.failing if share else 0,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Whether all copies are where they should be. `missing` are those that are not."""
+    """Whether all copies are where they should be. `missing` are the first that are not."""
 
     coverage: Coverage
     missing: list[Copy]
@@ -91,6 +124,20 @@ class Checked:
     @property
     def passed(self) -> bool:
         return not self.coverage.missing and not self.coverage.temporary
+
+    def as_json(self) -> dict[str, Any]:
+        """The same over HTTP and on the command line."""
+        return {
+            "passed": self.passed,
+            **coverage_json(self.coverage),
+            "missing_copies": [shown.copy_json(copy) for copy in self.missing],
+        }
+
+
+def coverage_json(coverage: Coverage) -> dict[str, Any]:
+    """The figures, with the time they were counted at."""
+    figures = msgspec.to_builtins(coverage)
+    return {**figures, "counted_at": shown.when(coverage.counted_at)}
 
 
 class Keep:
@@ -296,8 +343,8 @@ class Keep:
             counted = await self.catalog.read(coverage.count)
         return Status(
             coverage=counted,
-            stores=list((await self.catalog.read(store_rows.known)).values()),
-            configured=tuple(self.settings.stores),
+            stores=await self.catalog.read(store_rows.known),
+            configured={name: table.kind for name, table in self.settings.stores.items()},
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
         )
 

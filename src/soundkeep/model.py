@@ -168,6 +168,7 @@ class Receipt:
 
     track_id: str
     deleted_at: float
+    public: bool  # whether anybody could hear it, and a cache may hold it
     lines: tuple[RemovalLine, ...]
 
     @property

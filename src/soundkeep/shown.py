@@ -14,6 +14,8 @@ from urllib.parse import quote
 from soundkeep.model import Ack, Copy, CopyState, Receipt, Track
 from soundkeep.settings import INBOX_PREFIX
 
+CACHE_SECONDS = 31_536_000  # a year: the audio under an id never changes
+
 
 @dataclass(frozen=True, slots=True)
 class TrackView:
@@ -117,8 +119,13 @@ def copy_json(copy: Copy) -> dict[str, Any]:
     }
 
 
-def receipt_json(receipt: Receipt, cached_until: float | None) -> dict[str, Any]:
-    """Proof of a deletion, or of how far it has come."""
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """Proof of a deletion, or of how far it has come.
+
+    `cached_until` is for how long caches that nobody commands may still hold the sound: a year
+    from the deletion if the track was public, because that is what players were told.
+    """
+    cached_until = receipt.deleted_at + CACHE_SECONDS if receipt.public else None
     return {
         "id": receipt.track_id,
         "deleted_at": when(receipt.deleted_at),

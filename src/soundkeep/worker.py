@@ -57,10 +57,14 @@ class Worker:
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
 
-    async def stop(self, within_seconds: float) -> None:
-        """Claims nothing more, lets what runs finish, and gives back the leases of the rest."""
+    def pause(self) -> None:
+        """Claims nothing more."""
         self._stopping = True
         self._woken.set()
+
+    async def stop(self, within_seconds: float) -> None:
+        """Claims nothing more, lets what runs finish, and gives back the leases of the rest."""
+        self.pause()
         await self._claiming  # never cancelled: it would forget what it has just claimed
         await _ended(self._tasks)
         running = [task for tasks in self._running.values() for task in tasks]

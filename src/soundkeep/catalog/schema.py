@@ -117,6 +117,7 @@ tombstones = Table(
     Column("owner", ByteText, nullable=False),
     Column("path", ByteText, nullable=False),
     Column("digest", LargeBinary(32), nullable=False),
+    Column("visibility", Text, nullable=False),
     Column("deleted_at", Double, nullable=False),
 )
 

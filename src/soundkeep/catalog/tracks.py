@@ -49,6 +49,7 @@ class Tombstone:
     owner: str
     path: str
     digest: Digest
+    visibility: Visibility
     deleted_at: float
 
 
@@ -112,6 +113,7 @@ def bury(tx: Tx, track: Track) -> None:
             owner=track.owner,
             path=track.path,
             digest=track.blob.digest.raw,
+            visibility=track.visibility,
             deleted_at=now(),
         )
     )
@@ -123,7 +125,8 @@ def tombstone(tx: Tx, track_id: str) -> Tombstone | None:
     if row is None:
         return None
     digest = Digest(bytes(row.digest))
-    return Tombstone(row.track_id, row.owner, row.path, digest, row.deleted_at)
+    visibility = Visibility(row.visibility)
+    return Tombstone(row.track_id, row.owner, row.path, digest, visibility, row.deleted_at)
 
 
 def note_removals(tx: Tx, track_id: str, lines: list[tuple[str, str, int | None, Removal]]) -> None:
@@ -161,7 +164,8 @@ def receipt(tx: Tx, track_id: str) -> Receipt | None:
         RemovalLine(row.store, row.key, Removal(row.outcome), row.confirmed_at)
         for row in tx.run(mine)
     )
-    return Receipt(track_id, stone.deleted_at, lines)
+    public = stone.visibility is Visibility.PUBLIC
+    return Receipt(track_id, stone.deleted_at, public, lines)
 
 
 def page(tx: Tx, query: Query) -> Page:

@@ -1,0 +1,40 @@
+"""Every route, in one table. `app` mounts them; a test compares the table with the app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path and what it is for. `guarded` routes need the admin key."""
+
+    methods: str
+    path: str
+    what: str
+    guarded: bool = True
+
+
+ROUTES = (
+    Route("GET HEAD", "/audio/{track_id}", "the sound", guarded=False),
+    Route("POST", "/api/tracks", "keep a sound"),
+    Route("GET", "/api/tracks", "list tracks"),
+    Route("GET", "/api/tracks/{track_id}", "read a track"),
+    Route("PATCH", "/api/tracks/{track_id}", "change a track"),
+    Route("DELETE", "/api/tracks/{track_id}", "delete a track"),
+    Route("GET", "/api/tracks/{track_id}/receipt", "proof of a deletion"),
+    Route("GET", "/api/tracks/{track_id}/copies", "where a track's copies are"),
+    Route("GET", "/api/tracks/{track_id}/sources", "where a track plays"),
+    Route("GET", "/api/copies", "the ledger"),
+    Route("POST", "/api/copies/retry", "retry now"),
+    Route("GET", "/api/stores", "stores and their health"),
+    Route("GET", "/api/stores/{name}", "one store's health"),
+    Route("GET", "/api/status", "how things stand"),
+    Route("GET", "/api/check", "whether every copy is where it should be"),
+    Route("GET", "/", "the page of public tracks", guarded=False),
+    Route("GET", "/healthz", "whether the process lives", guarded=False),
+    Route("GET", "/readyz", "whether it can serve", guarded=False),
+    Route("GET", "/metrics", "figures for Prometheus"),
+    Route("GET", "/openapi.json", "this API, described", guarded=False),
+    Route("GET", "/docs", "this API, as a page", guarded=False),
+)

@@ -1,0 +1,161 @@
+"""Runs one server: a house, a worker, and uvicorn, from start to a drained end.
+
+On SIGTERM nothing new begins, streams finish within `http.drain_seconds`, and leases are given
+back; whatever does not finish goes on by itself after the next start.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from soundkeep.access.keys import FILE_NAME, load_or_make_admin_key
+from soundkeep.build import House, opened
+from soundkeep.catalog import facts
+from soundkeep.catalog.database import Tx
+from soundkeep.errors import SettingsError, SoundkeepError
+from soundkeep.intake.recording import NewTrack
+from soundkeep.model import Visibility
+from soundkeep.settings import Settings, reveal
+from soundkeep.web.app import Server
+from soundkeep.worker import Worker
+
+GREETED = "greeted"
+SAMPLE = NewTrack(
+    path="soundkeep/hello.mp3", title="Hello from Soundkeep", visibility=Visibility.PUBLIC
+)
+BACKLOG = 1024
+
+log = structlog.get_logger()
+
+Announce = Callable[[str], None]
+
+
+async def serve(
+    settings: Settings,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    worker: bool = True,
+    announce: Announce = print,
+) -> None:
+    """Serves until a signal ends it. Raises `SettingsError` and what `build.opened` raises."""
+    listener = _bound(host or settings.http.host, settings.http.port if port is None else port)
+    with listener:
+        async with opened(settings) as house:
+            await _serve(house, listener, worker, announce)
+
+
+async def _serve(house: House, listener: socket.socket, worker: bool, announce: Announce) -> None:
+    settings = house.keep.settings
+    key_file = settings.data_directory / FILE_NAME
+    configured = reveal(settings.admin_key) if settings.admin_key else None
+    key, made = load_or_make_admin_key(key_file, configured)
+    server = Server(house, key)
+    running = Worker(house)
+    if worker:
+        running.start()
+    try:
+        await _greet(house)
+        web = _Uvicorn(server, settings.http.drain_seconds, on_stop=running.pause)
+        web.on_start = lambda: _say(announce, listener, key_file, key, made, configured)
+        await web.serve([listener])
+    finally:
+        server.context.draining = True
+        if worker:
+            await running.stop(settings.http.drain_seconds)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Uvicorn that tells us when it has begun, and when it was asked to stop."""
+
+    on_start: Callable[[], None]
+
+    def __init__(self, app: Server, drain_seconds: float, on_stop: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="httptools",
+                lifespan="off",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                backlog=BACKLOG,
+                timeout_graceful_shutdown=max(1, round(drain_seconds)),
+            )
+        )
+        self._app = app
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        log.info("stopping: streams may finish, nothing new begins")
+        self._app.context.draining = True
+        self._on_stop()
+        await super().shutdown(sockets)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that is ours before anything else is begun. Raises `SettingsError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _say(
+    announce: Announce,
+    listener: socket.socket,
+    key_file: Path,
+    key: str,
+    made: bool,
+    configured: str | None,
+) -> None:
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    announce(f"Soundkeep answers on http://{address}:{port}")
+    if configured:
+        announce("The admin key is the one from the settings")
+    else:
+        announce(f"The admin key is in {key_file}")
+    if made:
+        announce(f"It was made just now and is shown this once: {key}")
+
+
+async def _greet(house: House) -> None:
+    """Adds the sample track to a new catalog, once. That it fails is no reason not to serve."""
+    if not await house.keep.catalog.write(_is_new):
+        return
+    try:
+        tune = await house.keep.jail.tune()
+        await house.keep.add(_once(tune), SAMPLE)
+    except SoundkeepError as error:
+        log.warning("the sample track could not be added", code=error.code, error=str(error))
+
+
+def _is_new(tx: Tx) -> bool:
+    """Whether this catalog was never greeted; from now on it was."""
+    if facts.read(tx, GREETED) is not None:
+        return False
+    facts.write(tx, GREETED, True)
+    return True
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
