@@ -103,6 +103,8 @@ class _Uvicorn(uvicorn.Server):
         self._app.context.draining = True
         self._on_stop()
         await super().shutdown(sockets)
+        # Uvicorn would raise the signal again now, and end us before leases are given back.
+        self._captured_signals.clear()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from soundkeep import shown
 from soundkeep.catalog import tracks
 from soundkeep.errors import BadInput
+from soundkeep.intake.parsing import visibility_word
 from soundkeep.model import Visibility, metadata_object, title_text
 from soundkeep.web.api.uploads import Upload, read_upload
 from soundkeep.web.context import Admin, Working
@@ -116,7 +117,7 @@ async def change(
     view = await context.keep.change(
         track_id,
         title=_title(changes.get("title")),
-        visibility=_visibility(changes.get("visibility")),
+        visibility=visibility_word(changes["visibility"]) if "visibility" in changes else None,
         metadata=metadata_object(changes["metadata"]) if "metadata" in changes else None,
         revision=_revision(if_match),
     )
@@ -165,14 +166,6 @@ def _title(value: object) -> str | None:
     if not isinstance(value, str):
         raise BadInput("title is a text")
     return title_text(value)
-
-
-def _visibility(value: object) -> Visibility | None:
-    if value is None:
-        return None
-    if value not in list(Visibility):
-        raise BadInput("visibility is 'private' or 'public'")
-    return Visibility(str(value))
 
 
 def _revision(if_match: str | None) -> int | None:

@@ -11,26 +11,16 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from fastapi import Request
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from soundkeep.digest import Digest
-from soundkeep.errors import BadInput, BadMetadata, IncompleteUpload
+from soundkeep.errors import BadInput, IncompleteUpload
+from soundkeep.intake.parsing import new_track
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
-from soundkeep.model import (
-    DEFAULT_OWNER,
-    Visibility,
-    metadata_object,
-    owner_name,
-    title_text,
-    track_id,
-    track_path,
-)
 
-FIELDS = ("path", "title", "visibility", "id", "owner", "metadata", "replace")
 MAX_FIELD_BYTES = 64 * 1024
 FILE = "file"
 
@@ -57,23 +47,6 @@ async def read_upload(
     form = _Form(pieces, options.get("boundary", ""))
     fields = {**fields, **await form.read_fields()}
     return Upload(form.file(), new_track(fields), Announced(None, digest))
-
-
-def new_track(fields: dict[str, str]) -> NewTrack:
-    """Parses what was said of a track. Raises `BadPath`, `BadId`, `BadMetadata`, `BadInput`."""
-    unknown = sorted(set(fields) - set(FIELDS))
-    if unknown:
-        raise BadInput(f"there is no field {unknown[0]!r}; there are {', '.join(FIELDS)}")
-    given = {name: value for name, value in fields.items() if value != ""}
-    return NewTrack(
-        id=track_id(given["id"]) if "id" in given else None,
-        owner=owner_name(given.get("owner", DEFAULT_OWNER)),
-        path=track_path(given["path"]) if "path" in given else None,
-        title=title_text(given["title"]) if "title" in given else None,
-        visibility=_visibility(given.get("visibility", Visibility.PRIVATE)),
-        metadata=_metadata(given.get("metadata", "{}")),
-        replace=_truth(given.get("replace", "false")),
-    )
 
 
 async def _pieces(request: Request, idle_seconds: float) -> AsyncIterator[bytes]:
@@ -154,22 +127,3 @@ def _text(name: str, value: bytearray) -> str:
         return value.decode()
     except UnicodeDecodeError:
         raise BadInput(f"the field {name!r} is not UTF-8") from None
-
-
-def _visibility(text: str) -> Visibility:
-    if text not in list(Visibility):
-        raise BadInput("visibility is 'private' or 'public'")
-    return Visibility(text)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false", "1", "0"):
-        raise BadInput("replace is 'true' or 'false'")
-    return text.lower() in ("true", "1")
-
-
-def _metadata(text: str) -> dict[str, Any]:
-    try:
-        return metadata_object(msgspec.json.decode(text))
-    except (msgspec.DecodeError, RecursionError):
-        raise BadMetadata("metadata is not valid JSON") from None

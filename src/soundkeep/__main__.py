@@ -1,0 +1,5 @@
+"""`python -m soundkeep` is the command line."""
+
+from soundkeep.cli import main
+
+main()

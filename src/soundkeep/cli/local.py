@@ -1,0 +1,98 @@
+"""The verbs' service on a data directory itself, also while a server runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from soundkeep import shown
+from soundkeep.build import House, opened
+from soundkeep.catalog import copies
+from soundkeep.catalog.tracks import Query
+from soundkeep.cli.service import Document, Named, Which
+from soundkeep.intake.recording import NewTrack
+from soundkeep.intake.spool import Announced
+from soundkeep.model import Lane
+from soundkeep.settings import Settings
+from soundkeep.worker import Worker
+
+STOP_SECONDS = 5.0
+
+
+@asynccontextmanager
+async def opened_locally(settings: Settings, *, working: bool) -> AsyncIterator[LocalService]:
+    """The service, with a worker of its own if it is `working`; closed at the end."""
+    async with opened(settings) as house:
+        worker = Worker(house) if working else None
+        if worker is not None:
+            worker.start()
+        try:
+            yield LocalService(house, worker)
+        finally:
+            if worker is not None:
+                await worker.stop(STOP_SECONDS)
+
+
+class LocalService:
+    """Asks the keep of this process."""
+
+    def __init__(self, house: House, worker: Worker | None) -> None:
+        self._keep = house.keep
+        self._worker = worker
+        http = house.keep.settings.http
+        self._base_url = (http.base_url or f"http://{http.host}:{http.port}").rstrip("/")
+
+    async def add(
+        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
+    ) -> tuple[Document, bool]:
+        new = NewTrack(
+            id=named.id,
+            owner=named.owner,
+            path=named.path,
+            title=named.title,
+            visibility=named.visibility,
+            metadata=named.metadata or {},
+            replace=named.replace,
+        )
+        added = await self._keep.add(body, new, Announced(size_bytes), lane=Lane.BULK)
+        return shown.track_json(added.view, self._base_url), added.created
+
+    async def track(self, track_id: str) -> Document:
+        return shown.track_json(await self._keep.track(track_id), self._base_url)
+
+    async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
+        listed = await self._keep.list(
+            Query(which.prefix, which.search, which.owner, limit=limit, cursor=cursor)
+        )
+        items = (shown.track_json(view, self._base_url) for view in listed.views)
+        return shown.items(items, listed.next_cursor)
+
+    async def sound(self, track: Document) -> AsyncGenerator[bytes, None]:
+        blob = (await self._keep.track(track["id"])).track.blob
+        async with aclosing(self._keep.open(blob)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def remove(self, track_id: str) -> Document:
+        return shown.receipt_json(await self._keep.remove(track_id))
+
+    async def receipt(self, track_id: str) -> Document:
+        return shown.receipt_json(await self._keep.receipt(track_id))
+
+    async def status(self) -> Document:
+        return (await self._keep.status()).as_json()
+
+    async def failing(self, limit: int) -> list[Document]:
+        found = await self._keep.catalog.read(copies.page, failed=True, limit=limit)
+        return [shown.copy_json(copy) for copy in found]
+
+    async def check(self) -> Document:
+        return (await self._keep.check()).as_json()
+
+    async def retry(self, track_id: str | None, store: str | None) -> int:
+        return await self._keep.retry(track_id=track_id, store=store)
+
+    async def settle(self, within_seconds: float) -> None:
+        await self._keep.copying()
+        if self._worker is not None:
+            await self._worker.settle(within_seconds)

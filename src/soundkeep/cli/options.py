@@ -1,0 +1,91 @@
+"""The options that stand before every verb, and what follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+import typer
+import uvloop
+
+from soundkeep.cli.failures import INTERRUPTED
+from soundkeep.cli.local import opened_locally
+from soundkeep.cli.output import complain
+from soundkeep.cli.remote import connected
+from soundkeep.cli.service import Service
+from soundkeep.errors import SettingsError
+from soundkeep.settings import Settings, load
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said before the verb."""
+
+    config: Path | None = None
+    data: Path | None = None
+    url: str | None = None
+    key: str | None = None
+    verbose: bool = False
+
+    def settings(self) -> Settings:
+        """The effective settings. Raises `SettingsError`."""
+        settings = load(self.config)
+        return settings if self.data is None else settings.model_copy(update={"data": self.data})
+
+    def local_settings(self, verb: str) -> Settings:
+        """The settings, for a verb that works on this machine only. Raises `SettingsError`."""
+        if self.url is not None:
+            raise SettingsError(f"`{verb}` works on this machine only: leave --url away")
+        return self.settings()
+
+    @asynccontextmanager
+    async def service(self, *, working: bool = False) -> AsyncIterator[Service]:
+        """The server named by `--url`, else the data directory itself.
+
+        With `working` the ledger is worked off meanwhile, where no server does it.
+        """
+        if self.url is not None:
+            async with connected(self.url, self.key) as server:
+                yield server
+        else:
+            async with opened_locally(self.settings(), working=working) as house:
+                yield house
+
+
+def options_of(context: typer.Context) -> Options:
+    """What was said before the verb."""
+    options = context.find_object(Options)
+    assert options is not None
+    return options
+
+
+def run(options: Options, work: Coroutine[Any, Any, R], *, level: int = logging.WARNING) -> R:
+    """Runs a command to its end. Ctrl-C ends it cleanly with code 130."""
+    _log_to_stderr(logging.DEBUG if options.verbose else level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _log_to_stderr(level: int) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,89 @@
+"""What the verbs ask for, whichever side answers: a data directory or a server.
+
+Two implementations: `local.LocalService` and `remote.RemoteService`. Documents are those of
+`shown.py`, the same from both, so `--json` does not depend on the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from soundkeep.model import DEFAULT_OWNER, Visibility
+
+Document = dict[str, Any]
+MAX_PAGE = 1000  # tracks
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What is said of a new track, already parsed."""
+
+    id: str | None = None
+    owner: str = DEFAULT_OWNER
+    path: str | None = None
+    title: str | None = None
+    visibility: Visibility = Visibility.PRIVATE
+    metadata: Document | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which tracks to list."""
+
+    prefix: str = ""
+    search: str = ""
+    owner: str | None = None
+
+
+class Service(Protocol):
+    """Every method raises what the core raises, whichever side it is on, and `Unavailable` when a
+    server cannot be reached."""
+
+    async def add(
+        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
+    ) -> tuple[Document, bool]:
+        """Keeps a sound; answers the track, and whether it is new."""
+        ...
+
+    async def track(self, track_id: str) -> Document:
+        """One track."""
+        ...
+
+    async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
+        """A page of up to `MAX_PAGE` tracks: `items` and `next_cursor`."""
+        ...
+
+    def sound(self, track: Document) -> AsyncGenerator[bytes, None]:
+        """The bytes of a track, in pieces. Close it with `aclosing`."""
+        ...
+
+    async def remove(self, track_id: str) -> Document:
+        """Deletes a track; answers its receipt."""
+        ...
+
+    async def receipt(self, track_id: str) -> Document:
+        """How far a deletion has come."""
+        ...
+
+    async def status(self) -> Document:
+        """How things stand."""
+        ...
+
+    async def failing(self, limit: int) -> list[Document]:
+        """Copies whose last attempt failed."""
+        ...
+
+    async def check(self) -> Document:
+        """Whether every copy is where it should be, counted exactly."""
+        ...
+
+    async def retry(self, track_id: str | None, store: str | None) -> int:
+        """Makes waiting work due now; answers how many rows."""
+        ...
+
+    async def settle(self, within_seconds: float) -> None:
+        """Lets work of this process come to rest. A server works on its own: there it is done."""
+        ...
