@@ -30,6 +30,7 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import Query
 from soundkeep.copies.copying import Copier
+from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import (
     LeaseLost,
@@ -82,6 +83,7 @@ class Status:
     stores: dict[str, StoreState]  # every store ever seen, by name
     configured: dict[str, str]  # name and kind of each store in the settings
     failing: list[Copy]
+    one_device: bool  # whether every copy lies on the same device of this machine
 
     def as_json(self) -> dict[str, Any]:
         """The same over HTTP and on the command line."""
@@ -89,6 +91,7 @@ class Status:
             **coverage_json(self.coverage),
             "stores": self.stores_json(),
             "failing": [shown.copy_json(copy) for copy in self.failing],
+            "one_device": self.one_device,
         }
 
     def stores_json(self) -> list[dict[str, Any]]:
@@ -346,6 +349,7 @@ class Keep:
             stores=await self.catalog.read(store_rows.known),
             configured={name: table.kind for name, table in self.settings.stores.items()},
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
+            one_device=await asyncio.to_thread(share_one_device, self.settings),
         )
 
     async def check(self, *, limit: int = 100) -> Checked:

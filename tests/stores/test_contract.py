@@ -51,7 +51,8 @@ class TestWrapped(StoreContract):
 
     @pytest.fixture(params=["limited", "limited to two", "bounded", "retrying", "watched", "all"])
     async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-        store = wrapped(request.param, LocalStore("local", tmp_path / "local"))
+        inner = LocalStore("disk", tmp_path) if request.param == "all" else MemoryStore("memory")
+        store = wrapped(request.param, inner)
         await store.write_marker(STORE_ID)
         yield store
         await store.close()

@@ -30,7 +30,6 @@ from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key
 from soundkeep.testing import BytesSource
 from soundkeep.testing.contract import LARGE, StoreContract, fails_with, listed, read
-from soundkeep.testing.sources import WaitingSource
 
 
 @pytest.fixture
@@ -112,14 +111,14 @@ async def test_what_a_dead_process_left_is_reaped(store: DatabaseStore, database
 
 
 async def test_a_put_that_was_reaped_meanwhile_fails(store: DatabaseStore) -> None:
-    source = WaitingSource(os.urandom(40 * CHUNK_BYTES))
-    putting = asyncio.ensure_future(store.put(Key("x"), source))
-    await source.half_given.wait()
-    while not await store.reap(timedelta(0)):
+    source, putting = await StoreContract().put_half(store, "x")
+    for _ in range(1000):
+        if await store.reap(timedelta(0)):
+            break
         await asyncio.sleep(0.01)
     source.may_go_on.set()
     await fails_with(Unavailable, putting)
-    assert await store.stat("x") is None
+    assert await store.stat("contract/x") is None
 
 
 async def test_a_chunk_that_is_missing_or_short_is_truncated(
@@ -308,7 +307,7 @@ from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key
 
 PIECE = os.urandom(1_000_000)
-COUNT = 200
+COUNT = 80
 
 class Large:
     size_bytes = COUNT * len(PIECE)
@@ -339,7 +338,7 @@ asyncio.run(main())
 
 
 def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(database_url: str) -> None:
-    """200 MB pass through; the store is never closed."""
+    """80 MB pass through; the store is never closed."""
     command = [sys.executable, "-c", LARGE_PUT, database_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) < 40  # MiB

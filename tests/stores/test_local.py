@@ -53,7 +53,11 @@ def file_source(path: Path, data: bytes) -> FileSource:
 
 
 def drafts_of(store: LocalStore) -> list[str]:
-    return os.listdir(store.path / DRAFTS)
+    return [path.name for path in (store.path / DRAFTS).iterdir()]
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def until_no_draft_is_left(store: LocalStore) -> None:
@@ -96,7 +100,7 @@ async def test_an_unmounted_directory_is_not_an_empty_one(store: LocalStore) -> 
     for call in (store.stat("x"), store.delete("x"), listed(store), read(store, "x")):
         await fails_with(Misconfigured, call)
     await fails_with(Misconfigured, store.put(Key("y"), BytesSource(b"y")))
-    assert not os.listdir(store.path)
+    assert not list(store.path.iterdir())
 
 
 async def test_a_marker_that_cannot_be_read_is_corrupt(store: LocalStore) -> None:
@@ -232,11 +236,11 @@ async def test_a_file_that_shrinks_under_its_reader_is_truncated(store: LocalSto
 
 async def test_an_open_body_holds_its_file_and_no_longer(store: LocalStore) -> None:
     await store.put(Key("x"), BytesSource(os.urandom(3 * CHUNK_BYTES)))
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     for _ in range(20):
         async with aclosing(store.open("x")) as pieces:
             await anext(pieces)
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert open_files() <= before
 
 
 # --- what the system says -------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""Examines this installation: settings, disk, catalog, stores, decoder; and names the next step."""
+"""Examines this installation: settings, disk, catalog, stores, decoder, clock; and names the
+next step. It looks at what is there and makes nothing: a data directory that does not exist yet is
+said to be so."""
 
 from __future__ import annotations
 
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +15,16 @@ from pathlib import Path
 from soundkeep import build
 from soundkeep.access.keys import FILE_NAME
 from soundkeep.audio.formats import FORMATS
-from soundkeep.cli.app import Options
+from soundkeep.catalog.database import Tx
+from soundkeep.cli.options import Options
+from soundkeep.cli.output import size
+from soundkeep.copies.devices import path_of, share_one_device
 from soundkeep.errors import SoundkeepError
-from soundkeep.settings import DatabaseStoreSettings, LocalStoreSettings, Settings
+from soundkeep.settings import Settings
 
 EPHEMERAL = frozenset({"tmpfs", "ramfs", "overlay"})
 LITTLE_BYTES = 2_000_000_000
+CLOCKS_APART_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,73 +46,118 @@ async def examine(options: Options) -> list[Finding]:
     """Looks at everything, and goes on as far as it can."""
     try:
         settings = options.settings()
+        findings = [_settings(options, settings), *_disk(settings), *_key_file(settings)]
     except SoundkeepError as error:
         return [Finding("fail", f"settings: {error}", "mend that line and run doctor again")]
-    findings = [Finding("ok", f"settings: keep = {', '.join(settings.policy.keep)}")]
-    findings += [*_data_directory(settings), *_key_file(settings)]
+    if not settings.data_directory.exists():
+        what = f"data: {settings.data_directory} does not exist yet"
+        return [*findings, Finding("warn", what, "`soundkeep serve` makes it")]
+    return [*findings, *await _inside(settings)]
+
+
+async def _inside(settings: Settings) -> list[Finding]:
+    """What only an opened house can tell."""
     try:
         async with build.opened(settings) as house:
-            findings.append(Finding("ok", f"catalog: {house.keep.catalog.url.get_backend_name()}"))
-            findings += await _stores(house)
-            findings.append(await _decoder(house))
+            kind = house.keep.catalog.url.get_backend_name()
+            return [
+                Finding("ok", f"catalog: {kind}, up to date"),
+                await _clock(house),
+                *await _stores(house),
+                await _decoder(house),
+            ]
     except SoundkeepError as error:
-        findings.append(Finding("fail", str(error), "mend that and run doctor again"))
-    return findings
+        return [Finding("fail", f"{error}", "mend that and run doctor again")]
 
 
-def shared_device(settings: Settings) -> list[str]:
-    """One sentence if all stores of `keep` that lie on this machine share one device."""
-    paths = [path for _, path in _store_paths(settings) if path.exists()]
-    devices = {path.stat().st_dev for path in paths}
-    if len(paths) == len(settings.policy.keep) > 1 and len(devices) == 1:
-        return ["all copies share one device: they survive a fault of a file, not of the disk"]
-    return []
+def _settings(options: Options, settings: Settings) -> Finding:
+    origin = f"file {options.config}" if options.config else "no file, defaults and environment"
+    return Finding("ok", f"settings: {origin}; kept in {', '.join(settings.policy.keep)}")
 
 
-def _data_directory(settings: Settings) -> Iterator[Finding]:
+def _disk(settings: Settings) -> Iterator[Finding]:
     directory = settings.data_directory
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < settings.inbox.min_free_bytes + settings.limits.file_bytes:
-        yield Finding("fail", f"{directory}: the disk is full", "make room: uploads are refused")
-    elif free < LITTLE_BYTES:
-        yield Finding("warn", f"{directory}: {free // 10**6} MB are free", "make room soon")
-    else:
-        yield Finding("ok", f"{directory}: {free // 10**9} GB are free")
-    for name, path in [("data", directory), *_store_paths(settings)]:
+    yield _room(directory, settings.inbox.min_free_bytes + settings.limits.file_bytes)
+    if directory.exists() and not _is_writable(directory):
+        yield Finding("fail", f"data: {directory} cannot be written", "give its owner the right")
+    for name, path in _places(settings):
         if (kind := _file_system(path)) in EPHEMERAL:
             yield Finding(
                 "warn",
                 f"{name}: {path} lies on {kind}",
                 "if this is a container, mount a volume there: what it holds ends with it",
             )
-    for sentence in shared_device(settings):
-        yield Finding("warn", sentence, "put one store of policy.keep on another disk")
+    if share_one_device(settings):
+        yield Finding(
+            "warn",
+            "every copy lies on one device: it survives the fault of a file, not of the disk",
+            "put one store of policy.keep on another disk or another machine",
+        )
+
+
+def _room(directory: Path, needed_bytes: int) -> Finding:
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed_bytes:
+        return Finding(
+            "fail", f"data: {directory}: the disk is full", "make room: it takes no more"
+        )
+    if free < LITTLE_BYTES:
+        return Finding("warn", f"data: {directory}: {size(free)} are free", "make room soon")
+    return Finding("ok", f"data: {directory}, {size(free)} free")
+
+
+def _is_writable(directory: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
+
+
+def _places(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """The data directory, and whatever store lies outside it."""
+    yield "data", settings.data_directory
+    for name in settings.policy.keep:
+        path = path_of(name, settings)
+        if path is not None and not path.is_relative_to(settings.data_directory):
+            yield f"store {name}", path
 
 
 def _key_file(settings: Settings) -> Iterator[Finding]:
     path = settings.data_directory / FILE_NAME
-    if settings.admin_key is None and path.exists():
+    if settings.admin_key is not None:
+        yield Finding("ok", "admin key: from the settings")
+    elif path.exists():
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             yield Finding("warn", f"{path} can be read by others", f"chmod 600 {path}")
         else:
-            yield Finding("ok", f"{path}: mode {mode:04o}")
+            yield Finding("ok", f"admin key: {path}, mode {mode:04o}")
+
+
+async def _clock(house: build.House) -> Finding:
+    """Leases go by the database's clock, so a difference harms nothing but people's reading."""
+    apart = abs(await house.keep.catalog.read(Tx.now) - time.time())
+    if apart > CLOCKS_APART_SECONDS:
+        what = f"clock: this machine and the database are {apart:.0f} s apart"
+        return Finding("warn", what, "set both by NTP")
+    return Finding("ok", "clock: this machine and the database agree")
 
 
 async def _stores(house: build.House) -> list[Finding]:
-    status = await house.keep.status()
-    findings = []
-    for store in status.stores_json():
-        if store["state"] == "out":
-            step = "mend the cause; what waits for it is done by itself when it is back"
-            findings.append(Finding("fail", f"store {store['name']}: {store['error']}", step))
-        elif store["state"] == "not configured":
-            step = "put it back into the settings if it is still needed"
-            findings.append(Finding("warn", f"store {store['name']} is not in the settings", step))
-        else:
-            findings.append(Finding("ok", f"store {store['name']} ({store['kind']})"))
-    return findings
+    return [_store(store) for store in (await house.keep.status(failing=0)).stores_json()]
+
+
+def _store(store: dict[str, object]) -> Finding:
+    name, kind = store["name"], store["kind"]
+    if store["state"] == "out":
+        step = "mend the cause; what waits for it is done by itself when it is back"
+        return Finding("fail", f"store {name}: {store['error']}", step)
+    if store["state"] == "not configured":
+        step = "put it back into the settings if its copies are still needed"
+        return Finding("warn", f"store {name} is not in the settings", step)
+    return Finding("ok", f"store {name} ({kind}): reachable, and the right one")
 
 
 async def _decoder(house: build.House) -> Finding:
@@ -120,25 +172,11 @@ async def _decoder(house: build.House) -> Finding:
     return Finding("ok", f"decoder: {sound.codec}, {sound.duration_seconds:.1f} s of tune")
 
 
-def _store_paths(settings: Settings) -> list[tuple[str, Path]]:
-    """The files and directories of the stores of `keep` on this machine."""
-    found = []
-    on_sqlite = settings.catalog_url.startswith("sqlite")
-    for name in settings.policy.keep:
-        table = settings.stores[name]
-        if isinstance(table, LocalStoreSettings):
-            found.append((name, settings.data_directory / table.path))
-        elif isinstance(table, DatabaseStoreSettings) and table.url is None and on_sqlite:
-            found.append((name, settings.data_directory / (table.path or f"{name}.db")))
-    return found
-
-
 def _file_system(path: Path) -> str:
     """The kind of file system a path lies on, by the longest mount point above it."""
     best, kind = "", ""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, mount, found, *_ = line.split(" ")
-        inside = mount == "/" or path == Path(mount) or Path(mount) in path.parents
-        if inside and len(mount) >= len(best):
+        if path.is_relative_to(mount) and len(mount) >= len(best):
             best, kind = mount, found
     return kind

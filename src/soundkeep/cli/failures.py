@@ -46,4 +46,6 @@ def sentence(error: Exception) -> str:
     log.debug("unexpected", exc_info=error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--verbose says more)"
+    return (
+        f"unexpected {type(error).__name__}: {' '.join(str(error).split())} (--verbose says more)"
+    )

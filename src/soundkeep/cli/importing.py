@@ -1,191 +1,186 @@
-"""`import`: keeps a directory tree; run again, it goes on where it stopped.
+"""`import`: keeps every file of a directory tree, and can be run again at any time.
 
-What is there already under the same path, with the same bytes, is skipped. It ends when every
-copy is made, with a summary that names each file that was not taken and why.
+A file is skipped when its path is there already with the same bytes: the sizes are compared, and
+only then is the file hashed. So an import that was interrupted, even by kill -9, goes on where it
+was. A fixed number of files is in flight and nothing is remembered of a file that went well, so
+memory does not grow with the tree.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import Progress, TaskID
 
-from soundkeep.cli.adding import pieces_of
-from soundkeep.cli.app import Options, app
-from soundkeep.cli.doors import Door, Listing, door
-from soundkeep.cli.running import WENT_WRONG, err, out, print_json, run, size_text
-from soundkeep.errors import SettingsError, SoundkeepError
-from soundkeep.intake.folder import Candidate, digest_of, walk
+from soundkeep.cli.adding import OF_ONE_FILE, pieces_of
+from soundkeep.cli.failures import FAILED, sentence
+from soundkeep.cli.options import Options, options_of, run
+from soundkeep.cli.output import byte_progress, complain, printable, say, size
+from soundkeep.cli.service import Document, Service, Which
+from soundkeep.errors import SettingsError
+from soundkeep.intake.folder import Found, walk
+from soundkeep.intake.recording import NewTrack
+from soundkeep.model import DEFAULT_OWNER, Visibility, owner_name, track_path
 
-PAGE_TRACKS = 1000
+SETTLE_SECONDS = 60.0  # without any progress, for copies that the acknowledgements left over
+LOOK_AGAIN_SECONDS = 0.5
 
 
-@dataclass(slots=True)
-class Summary:
-    """What became of each file."""
-
-    added: int = 0
-    skipped: int = 0
-    bytes_added: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)  # not audio, nor meant to be
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "added": self.added,
-            "skipped": self.skipped,
-            "bytes_added": self.bytes_added,
-            "left_out": self.left_out,
-            "missing": self.missing,
-        }
-
-
-@app.command(name="import")
 def import_(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(help="The directory tree.")],
-    batch: Annotated[int, typer.Option(min=1, max=100, help="Files at once.")] = 10,
-    pause: Annotated[float, typer.Option(min=0, help="Seconds between batches.")] = 0,
-    prefix: Annotated[str, typer.Option(help="What every path begins with.")] = "",
-    visibility: Annotated[str, typer.Option(help="private or public.")] = "private",
-    owner: Annotated[str, typer.Option(help="Whose tracks they are.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=100, help="Files in flight at once.")] = 10,
+    pause: Annotated[
+        float, typer.Option(min=0, help="Seconds each place rests after a file.")
+    ] = 0.0,
+    prefix: Annotated[str, typer.Option(help="Goes before every path.")] = "",
+    visibility: Annotated[
+        Visibility, typer.Option(help="Who may hear them without a key.")
+    ] = Visibility.PRIVATE,
+    owner: Annotated[str, typer.Option(help="Whose they are.")] = DEFAULT_OWNER,
 ) -> None:
-    """Keep every audio file of a directory tree."""
-    try:
-        candidates = list(walk(directory))
-    except OSError as error:
-        raise SettingsError(f"{directory}: {error.strerror}") from None
-    fields = {"visibility": visibility, "owner": owner}
-    summary = run(_import(context.obj, candidates, prefix, fields, batch, pause))
-    if json:
-        print_json(summary.as_json())
-    else:
-        _say(summary)
-    raise typer.Exit(WENT_WRONG if summary.missing else 0)
+    """Keep every audio file of a directory tree; run it again to go on."""
+    if not directory.is_dir():
+        raise SettingsError(f"{directory} is no directory")
+    options = options_of(context)
+    importing = Importing(
+        directory, prefix, NewTrack(owner=owner_name(owner), visibility=visibility), pause
+    )
+    if not run(options, _import(options, importing, batch)):
+        raise typer.Exit(FAILED)
 
 
-async def _import(
-    options: Options,
-    candidates: list[Candidate],
-    prefix: str,
-    fields: dict[str, str],
-    batch: int,
-    pause: float,
-) -> Summary:
-    summary = Summary()
-    async with door(options, bulk=True) as keep:
-        known = await _known(keep, prefix)
-        with _progress() as progress:
-            bar = progress.add_task("files", total=sum(found.size_bytes for found in candidates))
-
-            async def one(found: Candidate) -> None:
-                await _import_one(keep, found, prefix + found.path, fields, known, summary)
-                progress.advance(bar, found.size_bytes)
-
-            await _in_batches(one, candidates, batch, pause)
-        await keep.settle()
-        checked = await keep.check()
-        for copy in checked["missing_copies"]:
-            summary.missing[f"{copy['store']}: {copy['key']}"] = (
-                copy["last_error"] or "not there yet"
-            )
-    return summary
+async def _import(options: Options, importing: Importing, batch: int) -> bool:
+    began = time.monotonic()
+    if options.url is None:
+        importing.without = frozenset({options.settings().data_directory.resolve()})
+    async with options.service(working=True, every_copy=True) as service:
+        await importing.run(service, batch)
+        checked = await _made(service)
+    importing.tally.say(time.monotonic() - began)
+    unmade = checked["missing"] + checked["temporary"]
+    if unmade:
+        complain(
+            f"{unmade} copies are still to be made; `soundkeep status` says where they stand,"
+            " and a running server or `soundkeep work` makes them"
+        )
+    return not importing.tally.refused and not unmade
 
 
-async def _in_batches(one: object, candidates: list[Candidate], batch: int, pause: float) -> None:
-    """With a pause, batch by batch; without one, as many at once as a batch has."""
-    assert callable(one)
-    if pause:
-        for start in range(0, len(candidates), batch):
-            await asyncio.gather(*map(one, candidates[start : start + batch]))
-            if start + batch < len(candidates):
-                await asyncio.sleep(pause)
-        return
-    waiting = iter(candidates)
-
-    async def work() -> None:
-        for found in waiting:
-            await one(found)
-
-    await asyncio.gather(*(work() for _ in range(batch)))
+async def _made(service: Service) -> Document:
+    """Waits until every copy is where it should be, or nothing has moved for a while."""
+    await service.settle(SETTLE_SECONDS)
+    checked, moved_at = await service.check(), time.monotonic()
+    while not checked["passed"] and time.monotonic() - moved_at < LOOK_AGAIN_SECONDS * 10:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        again = await service.check()
+        if again["missing"] < checked["missing"] or again["temporary"] < checked["temporary"]:
+            moved_at = time.monotonic()
+        checked = again
+    return checked
 
 
-async def _import_one(
-    keep: Door,
-    found: Candidate,
-    path: str,
-    fields: dict[str, str],
-    known: dict[str, tuple[int, str]],
-    summary: Summary,
-) -> None:
-    try:
-        if await _is_there(found, known.get(path)):
-            summary.skipped += 1
+@dataclass(slots=True)
+class Tally:
+    """What became of the files. Only those that were refused are remembered by name."""
+
+    kept: int = 0
+    kept_bytes: int = 0
+    skipped: int = 0
+    refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def refuse(self, name: str, why: str) -> None:
+        self.refused[why].append(name)
+
+    def say(self, seconds: float) -> None:
+        """The summary, with the refused files by the reason."""
+        rate = size(self.kept_bytes / seconds) if seconds else size(0)
+        said = f"kept {self.kept} files, {size(self.kept_bytes)}, in {seconds:.1f} s ({rate}/s)"
+        say(f"{said}; {self.skipped} were there already; {self._refusals()} refused")
+        for why, names in sorted(self.refused.items()):
+            say(f"{len(names)} refused: {why}")
+            for name in sorted(names):
+                say(f"  {printable(name)}")
+
+    def _refusals(self) -> int:
+        return sum(map(len, self.refused.values()))
+
+
+@dataclass(slots=True)
+class Importing:
+    """One import: where from, and how what it finds is named."""
+
+    directory: Path
+    prefix: str
+    as_said: NewTrack
+    pause_seconds: float
+    without: frozenset[Path] = frozenset()
+    tally: Tally = field(default_factory=Tally)
+
+    async def run(self, service: Service, places: int) -> None:
+        """Takes files from the tree in so many places at once. What ends one ends all."""
+        files, total = await asyncio.to_thread(self._measure)
+        with byte_progress() as progress:
+            task = progress.add_task(f"{files} files", total=total)
+            found = walk(self.directory, self.without)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(places):
+                        group.create_task(self._take(service, found, progress, task))
+            except BaseExceptionGroup as several:
+                raise several.exceptions[0] from None
+
+    def _measure(self) -> tuple[int, int]:
+        files = total = 0
+        for found in walk(self.directory, self.without):
+            files, total = files + 1, total + found.size_bytes
+        return files, total
+
+    async def _take(
+        self, service: Service, found: Iterator[Found], progress: Progress, task: TaskID
+    ) -> None:
+        """One place: takes the next file until there is none."""
+        for file in found:
+            try:
+                await self._keep(service, file)
+            except OF_ONE_FILE as error:
+                self.tally.refuse(file.name, sentence(error))
+            progress.advance(task, file.size_bytes)
+            if self.pause_seconds:
+                await asyncio.sleep(self.pause_seconds)
+
+    async def _keep(self, service: Service, file: Found) -> None:
+        if file.refusal:
+            self.tally.refuse(file.name, file.refusal)
             return
-        with found.file.open("rb") as file:
-            _, created = await keep.add(pieces_of(file), {**fields, "path": path})
-    except (SoundkeepError, OSError) as error:
-        not_audio = getattr(error, "code", "") in ("not_audio", "type_not_allowed", "empty_upload")
-        where = summary.left_out if not_audio and not found.means_audio else summary.missing
-        where[found.path] = str(error)
-        return
-    summary.added += created
-    summary.skipped += not created
-    summary.bytes_added += found.size_bytes if created else 0
+        path = track_path(self.prefix + file.name)
+        if await self._is_there(service, path, file):
+            self.tally.skipped += 1
+            return
+        new = replaced(self.as_said, path=path)
+        with file.path.open("rb") as opened:
+            await service.add(pieces_of(opened), new, file.size_bytes)
+        self.tally.kept += 1
+        self.tally.kept_bytes += file.size_bytes
+
+    async def _is_there(self, service: Service, path: str, file: Found) -> bool:
+        """Whether this path has these bytes. (The exact path is the first under its prefix.)"""
+        page = await service.tracks(Which(prefix=path, owner=self.as_said.owner), limit=1)
+        held = next(iter(page["items"]), None)
+        if held is None or held["path"] != path or held["size_bytes"] != file.size_bytes:
+            return False
+        return bool(held["digest"] == await asyncio.to_thread(_sha256, file.path))
 
 
-async def _is_there(found: Candidate, known: tuple[int, str] | None) -> bool:
-    """Sizes are compared first; only equal ones cost a hash."""
-    if known is None or known[0] != found.size_bytes:
-        return False
-    return await asyncio.to_thread(digest_of, found.file) == known[1]
-
-
-async def _known(keep: Door, prefix: str) -> dict[str, tuple[int, str]]:
-    """Size and digest of what is kept already, by path."""
-    known: dict[str, tuple[int, str]] = {}
-    cursor = None
-    while True:
-        page = await keep.page(Listing(prefix, limit=PAGE_TRACKS, cursor=cursor))
-        for track in page["items"]:
-            known[track["path"]] = (track["size_bytes"], track["digest"])
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return known
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not err.is_terminal,
-    )
-
-
-def _say(summary: Summary) -> None:
-    out.print(
-        f"{summary.added} added ({size_text(summary.bytes_added)}), "
-        f"{summary.skipped} already there, "
-        f"{len(summary.left_out)} left out, {len(summary.missing)} missing"
-    )
-    for title, files in (("Left out", summary.left_out), ("Missing", summary.missing)):
-        if files:
-            out.print(f"{title}:")
-        for name, why in sorted(files.items()):
-            out.print(f"  {name}: {why}", markup=False)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from soundkeep import shown
 from soundkeep.build import House, opened
 from soundkeep.catalog import copies
 from soundkeep.catalog.tracks import Query
-from soundkeep.cli.service import Document, Named, Which
+from soundkeep.cli.service import Document, Which
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
 from soundkeep.model import Lane
@@ -43,17 +43,8 @@ class LocalService:
         self._base_url = (http.base_url or f"http://{http.host}:{http.port}").rstrip("/")
 
     async def add(
-        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
+        self, body: AsyncIterator[bytes], new: NewTrack, size_bytes: int | None
     ) -> tuple[Document, bool]:
-        new = NewTrack(
-            id=named.id,
-            owner=named.owner,
-            path=named.path,
-            title=named.title,
-            visibility=named.visibility,
-            metadata=named.metadata or {},
-            replace=named.replace,
-        )
         added = await self._keep.add(body, new, Announced(size_bytes), lane=Lane.BULK)
         return shown.track_json(added.view, self._base_url), added.created
 

@@ -48,17 +48,26 @@ class Options:
         return self.settings()
 
     @asynccontextmanager
-    async def service(self, *, working: bool = False) -> AsyncIterator[Service]:
+    async def service(
+        self, *, working: bool = False, every_copy: bool = False
+    ) -> AsyncIterator[Service]:
         """The server named by `--url`, else the data directory itself.
 
-        With `working` the ledger is worked off meanwhile, where no server does it.
+        There, with `working` the ledger is worked off meanwhile, and with `every_copy` an upload
+        makes all its copies itself, which saves the ledger two transactions for each.
         """
         if self.url is not None:
             async with connected(self.url, self.key) as server:
                 yield server
         else:
-            async with opened_locally(self.settings(), working=working) as house:
+            settings = _acknowledging_all(self.settings()) if every_copy else self.settings()
+            async with opened_locally(settings, working=working) as house:
                 yield house
+
+
+def _acknowledging_all(settings: Settings) -> Settings:
+    policy = settings.policy.model_copy(update={"ack_copies": len(settings.policy.keep)})
+    return settings.model_copy(update={"policy": policy})
 
 
 def options_of(context: typer.Context) -> Options:

@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 
 from soundkeep import errors
-from soundkeep.cli.service import Document, Named, Which
+from soundkeep.cli.service import Document, Which
+from soundkeep.intake.recording import NewTrack
 
 PIECE_BYTES = 256 * 1024
 CONNECT_SECONDS = 10.0
@@ -41,13 +42,13 @@ class RemoteService:
         self._base_url = base_url
 
     async def add(
-        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
+        self, body: AsyncIterator[bytes], new: NewTrack, size_bytes: int | None
     ) -> tuple[Document, bool]:
         headers = {"Content-Type": "application/octet-stream"}
         if size_bytes is not None:
             headers["Content-Length"] = str(size_bytes)
         async with self._asked(
-            "POST", "/api/tracks", params=_fields(named), data=body, headers=headers
+            "POST", "/api/tracks", params=_fields(new), data=body, headers=headers
         ) as answer:
             return await answer.json(), answer.status == 201
 
@@ -104,8 +105,11 @@ class RemoteService:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer that is no refusal. Raises the server's error, or `Unavailable`."""
         with _translated(self._base_url):
-            async with self._session.request(method, self._base_url + path, **request) as answer:
-                if answer.status >= 400:
+            url = self._base_url + path
+            async with self._session.request(
+                method, url, allow_redirects=False, **request
+            ) as answer:
+                if answer.status >= 300:
                     raise _error(answer.status, await answer.read())
                 yield answer
 
@@ -144,16 +148,16 @@ def _kinds() -> dict[str, type[errors.SoundkeepError]]:
     return kinds
 
 
-def _fields(named: Named) -> dict[str, str]:
+def _fields(new: NewTrack) -> dict[str, str]:
     return _given(
         {
-            "id": named.id,
-            "owner": named.owner,
-            "path": named.path,
-            "title": named.title,
-            "visibility": named.visibility.value,
-            "metadata": json.dumps(named.metadata) if named.metadata else None,
-            "replace": "true" if named.replace else None,
+            "id": new.id,
+            "owner": new.owner,
+            "path": new.path,
+            "title": new.title,
+            "visibility": new.visibility.value,
+            "metadata": json.dumps(new.metadata) if new.metadata else None,
+            "replace": "true" if new.replace else None,
         }
     )
 

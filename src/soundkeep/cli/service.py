@@ -10,23 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from soundkeep.model import DEFAULT_OWNER, Visibility
+from soundkeep.intake.recording import NewTrack
 
 Document = dict[str, Any]
 MAX_PAGE = 1000  # tracks
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What is said of a new track, already parsed."""
-
-    id: str | None = None
-    owner: str = DEFAULT_OWNER
-    path: str | None = None
-    title: str | None = None
-    visibility: Visibility = Visibility.PRIVATE
-    metadata: Document | None = None
-    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +30,7 @@ class Service(Protocol):
     server cannot be reached."""
 
     async def add(
-        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
+        self, body: AsyncIterator[bytes], new: NewTrack, size_bytes: int | None
     ) -> tuple[Document, bool]:
         """Keeps a sound; answers the track, and whether it is new."""
         ...

@@ -1,76 +1,77 @@
-"""`serve` and `work`: the long-running verbs."""
+"""`serve` and `work`: the server with its worker, and more workers beside it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from typing import Annotated
 
 import typer
 
 from soundkeep.build import opened
-from soundkeep.cli.app import Options, app
-from soundkeep.cli.doors import only_here
-from soundkeep.cli.running import WENT_WRONG, complain, log_to_stderr, out, run
+from soundkeep.cli.options import options_of, run
+from soundkeep.cli.output import complain
 from soundkeep.settings import Settings
 from soundkeep.worker import Worker
 
-IDLE_SECONDS = 24 * 3600.0
+STOP_SECONDS = 20.0
+IDLE_SECONDS = 5.0
 
 
-@app.command()
 def serve(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port.")] = None,
-    worker: Annotated[bool, typer.Option(help="Work the ledger too.")] = True,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (http.host).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port (http.port); 0 is any free one.")
+    ] = None,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Only answer; `soundkeep work` does the rest.")
+    ] = False,
 ) -> None:
-    """Run the server, with a worker inside."""
-    from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415 - FastAPI is slow to load
+    """Serve tracks over HTTP, and work off the ledger."""
+    # Not above: only this verb needs the web's libraries, which take half a second to load.
+    from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415
 
-    options: Options = context.obj
-    only_here(options, "serve")
-    log_to_stderr(verbose=options.verbose, serving=True)
-    run(serve_web(options.settings(), host=host, port=port, worker=worker, announce=_announce))
+    options = options_of(context)
+    serving = serve_web(
+        options.local_settings("serve"),
+        host=host,
+        port=port,
+        worker=not no_worker,
+        announce=typer.echo,
+    )
+    run(options, serving, level=logging.INFO)
 
 
-@app.command()
 def work(
     context: typer.Context,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="End when nothing is due.")
+        bool, typer.Option("--until-idle", help="End when nothing is due any more.")
     ] = False,
 ) -> None:
-    """Work the ledger, beside any number of other workers."""
-    options: Options = context.obj
-    only_here(options, "work")
-    log_to_stderr(verbose=options.verbose, serving=True)
-    if not run(_work(options.settings(), until_idle)):
-        complain("there is still work that could not be done; `soundkeep status --failed`")
-        raise typer.Exit(WENT_WRONG)
+    """Work off the ledger beside a server, on this host or another."""
+    options = options_of(context)
+    run(options, _work(options.local_settings("work"), until_idle), level=logging.INFO)
 
 
-async def _work(settings: Settings, until_idle: bool) -> bool:
+async def _work(settings: Settings, until_idle: bool) -> None:
+    stopping = _on_signals()
     async with opened(settings) as house:
         worker = Worker(house)
         worker.start()
         try:
-            if until_idle:
-                return await worker.settle(IDLE_SECONDS)
-            await _until_signal()
-            return True
+            while not stopping.is_set() and not (until_idle and await worker.settle(IDLE_SECONDS)):
+                if not until_idle:
+                    await stopping.wait()
         finally:
-            await worker.stop(settings.http.drain_seconds)
+            await worker.stop(STOP_SECONDS)
+    complain("stopped" if stopping.is_set() else "nothing is due any more")
 
 
-async def _until_signal() -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+def _on_signals() -> asyncio.Event:
+    """Set by SIGTERM and by Ctrl-C, so that leases are given back."""
+    stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    await stopped.wait()
-
-
-def _announce(text: str) -> None:
-    out.print(text, markup=False)
-    out.file.flush()
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping

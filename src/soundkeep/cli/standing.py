@@ -1,180 +1,138 @@
-"""`status`, `check`, `stores`, `settings`, `doctor`: how things stand."""
+"""`status`, `check` and `retry`: how things stand, whether all is well, and try it now."""
 
 from __future__ import annotations
 
-import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import SecretStr
-from rich.table import Table
 
-from soundkeep.build import opened
-from soundkeep.cli import doctor as doctors
-from soundkeep.cli import selftest
-from soundkeep.cli.app import Options, app
-from soundkeep.cli.doors import Json, door, only_here
-from soundkeep.cli.running import WENT_WRONG, out, print_json, run, size_text
-from soundkeep.errors import NoSuchStore
-from soundkeep.settings import Settings
-from soundkeep.testing.contract import Outcome, run_contract
+from soundkeep.cli.failures import FAILED
+from soundkeep.cli.options import Options, options_of, run
+from soundkeep.cli.output import complain, say, say_json, say_rows, size
+from soundkeep.cli.service import MAX_PAGE, Document
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-
-stores_app = typer.Typer(help="The stores: list them, or test one.", no_args_is_help=True)
-app.add_typer(stores_app, name="stores")
+SETTLE_SECONDS = 30.0
+STATES = ("present", "wanted", "doubted", "unwanted")
+HEADERS = ("store", "kind", "state", *STATES, "resting", "failing", "bytes")
 
 
-@app.command()
 def status(
     context: typer.Context,
-    failed: Annotated[bool, typer.Option("--failed", help="Only copies that failed.")] = False,
-    json: AsJson = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List the copies whose last attempt failed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """How many tracks there are, and how many copies in each store."""
-    found = run(_status(context.obj))
-    if json:
-        print_json(found["failing"] if failed else found)
+    """Say how things stand: copies in each store, and each store's health."""
+    options = options_of(context)
+    if failed:
+        copies = run(options, _failing(options))
+        say_json({"items": copies}) if as_json else _say_failing(copies)
         return
-    if not failed:
-        _say_status(found)
-        for line in _one_device(context.obj):
-            out.print(line, markup=False)
-    for copy in found["failing"]:
-        where = f"{copy['store']}/{copy['key']}"
-        out.print(
-            f"failed {copy['attempts']}x, next {copy['due_at']}: {where}: {copy['last_error']}",
-            markup=False,
-        )
+    document = run(options, _status(options))
+    say_json(document) if as_json else _say_status(document)
 
 
-@app.command()
-def check(context: typer.Context, json: AsJson = False) -> None:
-    """Count whether every copy is where it should be; exit 1 if not."""
-    found = run(_check(context.obj))
-    if json:
-        print_json(found)
-    else:
-        _say_status(found | {"stores": _named(found["stores"])})
-        for copy in found["missing_copies"]:
-            why = f": {copy['last_error']}" if copy["last_error"] else ""
-            out.print(
-                f"missing: {copy['store']}/{copy['key']} is {copy['state']}{why}", markup=False
-            )
-        out.print("all copies are where they should be" if found["passed"] else "NOT all is well")
-    raise typer.Exit(0 if found["passed"] else WENT_WRONG)
+async def _status(options: Options) -> Document:
+    async with options.service() as service:
+        return await service.status()
 
 
-@stores_app.command(name="list")
-def list_stores(context: typer.Context, json: AsJson = False) -> None:
-    """Each store and its health; exit 1 if one is out."""
-    stores = run(_status(context.obj))["stores"]
-    if json:
-        print_json(stores)
-    else:
-        _say_stores(stores)
-    raise typer.Exit(WENT_WRONG if any(store["state"] == "out" for store in stores) else 0)
+async def _failing(options: Options) -> list[Document]:
+    async with options.service() as service:
+        return await service.failing(MAX_PAGE)
 
 
-@stores_app.command(name="test")
-def test_store(context: typer.Context, name: str) -> None:
-    """Run the contract suite against a configured store; it cleans up after itself."""
-    only_here(context.obj, "stores test")
-    outcomes = run(_test(context.obj.settings(), name))
-    for outcome in outcomes:
-        verdict = f"FAILED: {outcome.error}" if outcome.error else "ok"
-        out.print(f"{outcome.sentence}: {verdict}", markup=False)
-    raise typer.Exit(WENT_WRONG if any(outcome.error for outcome in outcomes) else 0)
-
-
-@app.command(name="settings")
-def show_settings(context: typer.Context) -> None:
-    """Print the settings in force as JSON; secrets are not shown."""
-    only_here(context.obj, "settings")
-    print_json(_plain(context.obj.settings().model_dump()))
-
-
-@app.command()
-def doctor(
+def check(
     context: typer.Context,
-    url: Annotated[
-        str | None, typer.Option(help="Try ranges and caching of any server's audio URL.")
-    ] = None,
-    json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Examine this installation and name the next step; or any server, with --url."""
-    options: Options = context.obj
-    address = url or options.url
-    if address:
-        findings = run(selftest.examine(address, options.key))
-    else:
-        findings = run(doctors.examine(options))
-    if json:
-        print_json([finding.as_json() for finding in findings])
-    else:
-        for finding in findings:
-            out.print(finding.line(), markup=False)
-    raise typer.Exit(WENT_WRONG if any(finding.verdict == "fail" for finding in findings) else 0)
+    """Check that every copy is where it should be; exit 1 if not."""
+    options = options_of(context)
+    document = run(options, _check(options))
+    say_json(document) if as_json else _say_check(document)
+    if not document["passed"]:
+        raise typer.Exit(FAILED)
 
 
-async def _status(options: Options) -> Json:
-    async with door(options) as keep:
-        return await keep.status()
+async def _check(options: Options) -> Document:
+    async with options.service() as service:
+        return await service.check()
 
 
-async def _check(options: Options) -> Json:
-    async with door(options) as keep:
-        return await keep.check()
+def retry(
+    context: typer.Context,
+    id: Annotated[str | None, typer.Argument(help="Only this track's copies.")] = None,
+    store: Annotated[str | None, typer.Option(help="Only copies in this store.")] = None,
+) -> None:
+    """Make waiting work due now, and do it unless a server does."""
+    options = options_of(context)
+    due = run(options, _retry(options, id, store))
+    say(f"{due} copies are due now" if due != 1 else "1 copy is due now")
 
 
-async def _test(settings: Settings, name: str) -> list[Outcome]:
-    async with opened(settings) as house:
-        store = house.keep.stores.get(name)
-        if store is None:
-            raise NoSuchStore(f"there is no store {name}")
-        return await run_contract(store, prefix=f"soundkeep-test-{secrets.token_hex(4)}/")
+async def _retry(options: Options, track_id: str | None, store: str | None) -> int:
+    async with options.service(working=True) as service:
+        due = await service.retry(track_id, store)
+        await service.settle(SETTLE_SECONDS)
+        return due
 
 
-def _say_status(found: Json) -> None:
-    out.print(
-        f"{found['tracks']} tracks, {found['blobs']} blobs, {size_text(found['bytes'])}; "
-        f"{found['missing']} copies missing, {found['temporary']} tracks temporary "
-        f"(counted {found['counted_at']})"
+def _say_status(document: Document) -> None:
+    say(
+        f"{document['tracks']} tracks, {document['blobs']} blobs, {size(document['bytes'])};"
+        f" counted at {document['counted_at']}"
     )
-    _say_stores(found["stores"])
+    say_rows(HEADERS, map(_store_row, document["stores"]))
+    for store in document["stores"]:
+        if store["state"] == "out":
+            say(f"{store['name']} is out since {store['out_since']}: {store['error']}")
+    if document["missing"]:
+        say(f"{document['missing']} copies are still to be made")
+    if document["temporary"]:
+        say(f"{document['temporary']} tracks are temporary: only the inbox has them")
+    if document["failing"]:
+        say("the last attempt failed for some copies: `soundkeep status --failed`")
+    if document["one_device"]:
+        say("every copy lies on one device of this machine: its loss would be the loss of all")
 
 
-def _say_stores(stores: list[Json]) -> None:
-    table = Table("store", "state", "copies", "bytes", "why", box=None)
-    for store in stores:
-        copies = ", ".join(f"{number} {state}" for state, number in store["copies"].items())
-        table.add_row(
-            store["name"],
-            store.get("state", ""),
-            copies or "none",
-            size_text(store["bytes_present"]),
-            store.get("error") or "",
+def _store_row(store: Document) -> tuple[str, ...]:
+    return (
+        store["name"],
+        store["kind"] or "",
+        store["state"],
+        *(str(store["copies"].get(state, 0)) for state in STATES),
+        str(store["resting"]),
+        str(store["failing"]),
+        size(store["bytes_present"]),
+    )
+
+
+def _say_failing(copies: list[Document]) -> None:
+    rows = (
+        (
+            copy["store"],
+            copy["key"],
+            str(copy["attempts"]),
+            copy["due_at"] or "",
+            copy["last_error"],
         )
-    out.print(table)
+        for copy in copies
+    )
+    say_rows(("store", "key", "attempts", "next", "why"), rows)
+    if not copies:
+        complain("no copy's last attempt failed")
 
 
-def _named(shares: list[Json]) -> list[Json]:
-    return [{**share, "name": share["store"], "copies": share["states"]} for share in shares]
-
-
-def _one_device(options: Options) -> list[str]:
-    """Says so when every copy is on one disk: a backup there survives a fault, not the disk."""
-    if options.url:
-        return []
-    return [f"note: {text}" for text in doctors.shared_device(options.settings())]
-
-
-def _plain(value: Any) -> Any:
-    """Settings as JSON can show them, without secrets."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, SecretStr):
-        return "********"
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+def _say_check(document: Document) -> None:
+    if document["passed"]:
+        say(f"passed: every copy of {document['tracks']} tracks is where it should be")
+        return
+    say(
+        f"not passed: {document['missing']} copies are missing,"
+        f" {document['temporary']} tracks are in an inbox only"
+    )
+    for copy in document["missing_copies"]:
+        why = f": {copy['last_error']}" if copy["last_error"] else ""
+        say(f"  {copy['store']}  {copy['key']}  {copy['state']}{why}")

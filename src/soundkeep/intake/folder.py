@@ -1,51 +1,79 @@
-"""Walks a directory tree for `import`: every regular file, in order, with the path it will have."""
+"""Walks a directory tree for `import`: every regular file once, in a steady order, lazily.
+
+Links are followed to a file within the tree and nowhere else; one that leads outside, or to
+nothing, is answered as such, so that the caller can name it. Directories behind links are not
+entered: their files are met where they really are.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Names by which people mean audio; what is not kept of these is missing, the rest was left out.
-AUDIO_SUFFIXES = frozenset(
-    {".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aac", ".m4a", ".mp4", ".webm"}
-    | {".aif", ".aiff", ".wma", ".ape", ".wv", ".mpc", ".spx"}
-)
-
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file to import. `path` is relative to the tree, with `/` between segments."""
+class Found:
+    """A file, its name relative to the tree with `/` between segments, and its size.
 
-    file: Path
-    path: str
-    size_bytes: int
+    `refusal` says why it cannot be taken, for what is no file that may be opened.
+    """
 
-    @property
-    def means_audio(self) -> bool:
-        """Whether its name says that it is audio."""
-        return self.file.suffix.lower() in AUDIO_SUFFIXES
+    path: Path
+    name: str
+    size_bytes: int = 0
+    refusal: str = ""
 
 
-def walk(directory: Path) -> Iterator[Candidate]:
-    """Every regular file under a directory, sorted; links are not followed, hidden files and
-    directories are left out. Raises `OSError` if the directory itself cannot be read."""
-    with os.scandir(directory) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+def walk(root: Path, without: Collection[Path] = ()) -> Iterator[Found]:
+    """Everything under `root` but what lies under the directories `without` (resolved paths).
+
+    Raises `OSError` if `root` itself cannot be read.
+    """
+    root = root.resolve(strict=True)
+    yield from _walk(root, root, frozenset(without), os.scandir(root))
+
+
+def _walk(
+    root: Path, directory: Path, without: frozenset[Path], entries: Iterator[os.DirEntry[str]]
+) -> Iterator[Found]:
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        path = directory / entry.name
         if entry.is_dir(follow_symlinks=False):
-            for candidate in walk(Path(entry.path)):
-                path = f"{entry.name}/{candidate.path}"
-                yield Candidate(candidate.file, path, candidate.size_bytes)
-        elif entry.is_file(follow_symlinks=False):
-            yield Candidate(Path(entry.path), entry.name, entry.stat().st_size)
+            if path not in without:
+                yield from _enter(root, path, without)
+        elif entry.is_symlink() and path.is_dir():
+            continue
+        else:
+            yield _look(root, path)
 
 
-def digest_of(file: Path) -> str:
-    """The file's SHA-256 in hex. Raises `OSError`."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+def _enter(root: Path, directory: Path, without: frozenset[Path]) -> Iterator[Found]:
+    try:
+        entries = os.scandir(directory)
+    except OSError as error:
+        yield Found(directory, _name(root, directory), refusal=_why(error))
+        return
+    yield from _walk(root, directory, without, entries)
+
+
+def _look(root: Path, path: Path) -> Found:
+    name = _name(root, path)
+    try:
+        target = path.resolve(strict=True)
+        if not target.is_relative_to(root):
+            return Found(path, name, refusal="a link that leads out of the folder")
+        if not target.is_file():
+            return Found(path, name, refusal="not a regular file")
+        return Found(path, name, target.stat().st_size)
+    except (OSError, RuntimeError) as error:
+        return Found(path, name, refusal=_why(error))
+
+
+def _name(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "a link that leads nowhere"

@@ -161,3 +161,12 @@ def remove_empty(root: Path, directory: Path) -> None:
         while directory != root:
             directory.rmdir()
             directory = directory.parent
+
+
+def remove_if_old(path: Path, before: float) -> bool:
+    """Removes a file last written before that moment; whether it did."""
+    with suppress(FileNotFoundError):  # who made it may remove it too
+        if path.lstat().st_mtime <= before:
+            path.unlink()
+            return True
+    return False

@@ -45,6 +45,7 @@ from soundkeep.stores.files import (
     open_regular,
     place,
     remove_empty,
+    remove_if_old,
     sync_directory,
     sync_up_to,
 )
@@ -196,10 +197,7 @@ class LocalStore:
             raise Misconfigured(f"{self.name}: {self.path} does not hold this store")
 
     def _reap(self, before: float) -> int:
-        old = [path for path in self._drafts.iterdir() if path.lstat().st_mtime <= before]
-        for path in old:
-            path.unlink(missing_ok=True)
-        return len(old)
+        return sum(remove_if_old(path, before) for path in self._drafts.iterdir())
 
     # --- one object -------------------------------------------------------------------------
 

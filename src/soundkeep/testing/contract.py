@@ -25,8 +25,9 @@ from soundkeep.stores.wrappers import Wrapped
 from soundkeep.testing.sources import BreakingSource, BytesSource, WaitingSource
 
 CHUNK = CHUNK_BYTES
+TEST_SECONDS = 300.0
 SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17)
-LARGE = 10 * CHUNK + 5  # more than a store is likely to hold back before it writes
+LARGE = 40 * CHUNK + 5  # half of it is more than a store is likely to hold back
 
 ODD_SEGMENTS = (
     "with space",
@@ -118,9 +119,7 @@ class StoreContract:
             await self.holds_nothing(store, "liar")
 
     async def test_a_put_is_invisible_until_it_is_whole(self, store: Store) -> None:
-        source = WaitingSource(os.urandom(LARGE))
-        putting = asyncio.ensure_future(store.put(self.key("half"), source))
-        await source.half_given.wait()
+        source, putting = await self.put_half(store, "half")
         await self.holds_nothing(store, "half")
         source.may_go_on.set()
         receipt = await putting
@@ -309,11 +308,22 @@ class StoreContract:
         data = os.urandom(size_bytes)
         return await store.put(self.key(name), BytesSource(data)), data
 
-    async def cancel_half_way(self, store: Store, name: str) -> None:
-        """Cancels a put that has taken half of its bytes."""
+    async def put_half(
+        self, store: Store, name: str
+    ) -> tuple[WaitingSource, asyncio.Future[Receipt]]:
+        """A put that has taken half of its bytes and waits for the rest."""
         source = WaitingSource(os.urandom(LARGE))
         putting = asyncio.ensure_future(store.put(self.key(name), source))
-        await source.half_given.wait()
+        half_given = asyncio.ensure_future(source.half_given.wait())
+        await asyncio.wait((putting, half_given), return_when=asyncio.FIRST_COMPLETED)
+        half_given.cancel()
+        if putting.done():
+            raise AssertionError("the put ended before its bytes did") from putting.exception()
+        return source, putting
+
+    async def cancel_half_way(self, store: Store, name: str) -> None:
+        """Cancels a put that has taken half of its bytes."""
+        _, putting = await self.put_half(store, name)
         putting.cancel()
         await fails_with(asyncio.CancelledError, putting)
 
@@ -412,7 +422,7 @@ async def _run_one(store: Store, name: str, prefix: str) -> Outcome:
     started = time.monotonic()
     error = None
     try:
-        async with _tidied(store) as remembering:
+        async with _tidied(store) as remembering, asyncio.timeout(TEST_SECONDS):
             await getattr(contract, name)(remembering)
     except Exception as raised:
         error = raised

@@ -1,0 +1,86 @@
+"""`stores list` and `stores test`: the stores as set, and the contract run against one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from soundkeep.cli.failures import FAILED
+from soundkeep.cli.options import options_of, run
+from soundkeep.cli.output import say, say_json, say_rows
+from soundkeep.errors import NoSuchStore
+from soundkeep.settings import Settings
+from soundkeep.stores.kinds import make_store
+from soundkeep.testing.contract import Outcome, run_contract
+
+app = typer.Typer(help="See and test stores.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the stores of the settings."""
+    settings = options_of(context).local_settings("stores list")
+    tables = [
+        {
+            "name": name,
+            "kind": table.kind,
+            "keep": name in settings.policy.keep,
+            "public": table.public,
+            "key": table.key,
+        }
+        for name, table in settings.stores.items()
+    ]
+    if as_json:
+        say_json(tables)
+        return
+    rows = (
+        (
+            str(table["name"]),
+            str(table["kind"]),
+            "kept in" if table["keep"] else "not in policy.keep",
+            "public" if table["public"] else "private",
+            str(table["key"]),
+        )
+        for table in tables
+    )
+    say_rows(("name", "kind", "policy", "who", "key"), rows)
+
+
+@app.command("test")
+def test(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A store of the settings.")],
+) -> None:
+    """Try the whole store contract against a store in use; it tidies up behind itself."""
+    options = options_of(context)
+    settings = options.local_settings("stores test")
+    if name not in settings.stores:
+        raise NoSuchStore(f"there is no store {name!r}; there are {', '.join(settings.stores)}")
+    outcomes = run(options, _test(settings, name))
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    say(f"{len(outcomes) - failed} of {len(outcomes)} promises are kept by {name}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+async def _test(settings: Settings, name: str) -> list[Outcome]:
+    store = make_store(
+        name, settings.stores[name], data=settings.data_directory, catalog_url=settings.catalog_url
+    )
+    try:
+        await store.probe()
+        return await run_contract(store, heard=_say_outcome)
+    finally:
+        await store.close()
+
+
+def _say_outcome(outcome: Outcome) -> None:
+    word = "ok  " if outcome.error is None else "FAIL"
+    say(f"{word}  {outcome.sentence} ({outcome.seconds:.1f} s)")
+    if outcome.error is not None:
+        text = " ".join(str(outcome.error).split()) or "what came is not what was promised"
+        say(f"      {type(outcome.error).__name__}: {text}")

@@ -1,0 +1,83 @@
+"""Settings become stores: each kind, relative paths, and the database of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from sqlalchemy.engine import make_url
+
+from soundkeep.settings import STORE_KINDS, StoreSettings
+from soundkeep.stores.database import DatabaseStore
+from soundkeep.stores.interface import Key, Store
+from soundkeep.stores.kinds import KINDS, make_store
+from soundkeep.stores.local import LocalStore
+from soundkeep.testing import BytesSource
+from soundkeep.testing.contract import read
+
+
+def made(tmp_path: Path, table: dict[str, Any], catalog_url: str = "sqlite:///c.db") -> Store:
+    settings: StoreSettings = TypeAdapter(StoreSettings).validate_python(table)
+    return make_store("backup", settings, data=tmp_path / "data", catalog_url=catalog_url)
+
+
+def test_every_kind_that_can_be_set_can_be_made() -> None:
+    assert set(KINDS) >= set(STORE_KINDS)
+
+
+@pytest.mark.parametrize(
+    "table", [{"kind": "memory"}, {"kind": "local", "path": "audio"}, {"kind": "database"}]
+)
+async def test_a_made_store_works_and_has_what_was_set(
+    tmp_path: Path, table: dict[str, Any]
+) -> None:
+    store = made(tmp_path, table | {"public": True, "max_bytes": 10, "types": ["mp3"]})
+    assert (store.name, store.caps.public, store.caps.max_bytes) == ("backup", True, 10)
+    assert store.caps.types == frozenset({"mp3"})
+    assert not (tmp_path / "data").exists()
+    await store.write_marker("id-1")
+    await store.put(Key("x"), BytesSource(b"x"))
+    assert await read(store, "x") == b"x"
+    await store.close()
+
+
+def test_relative_paths_lie_under_the_data_directory(tmp_path: Path) -> None:
+    relative = made(tmp_path, {"kind": "local", "path": "audio"})
+    absolute = made(tmp_path, {"kind": "local", "path": "/srv/audio"})
+    assert isinstance(relative, LocalStore)
+    assert isinstance(absolute, LocalStore)
+    assert (relative.path, absolute.path) == (tmp_path / "data/audio", Path("/srv/audio"))
+
+
+@pytest.mark.parametrize(
+    ("table", "file"), [({}, "data/backup.db"), ({"path": "deep/b.db"}, "data/deep/b.db")]
+)
+async def test_a_database_store_on_sqlite_has_a_file_of_its_own(
+    tmp_path: Path, table: dict[str, str], file: str
+) -> None:
+    store = made(tmp_path, {"kind": "database", **table})
+    await store.write_marker("id-1")
+    assert (tmp_path / file).is_file()
+    await store.close()
+
+
+async def test_beside_a_catalog_on_postgresql_it_has_a_schema_of_its_own(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    store = made(tmp_path, {"kind": "database", "schema": "own"}, catalog_url=postgres_url)
+    await store.write_marker("id-1")
+    again = DatabaseStore("again", postgres_url, schema="own")
+    assert await again.read_marker() == "id-1"
+    await again.close()
+    await store.close()
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_url_wins_over_the_catalogs_database(tmp_path: Path, postgres_url: str) -> None:
+    url = make_url(postgres_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    store = made(tmp_path, {"kind": "database", "url": url})
+    await store.write_marker("id-1")
+    assert await store.read_marker() == "id-1"
+    await store.close()
