@@ -1,90 +1,65 @@
-"""The command line: verbs on a data directory itself, or with `--url` on a server.
+"""The command line: one file for each group of verbs, over one door to a keep, here or elsewhere.
 
-Each file holds a group of verbs; `service` is what those that work on both sides ask for, with
-`local` and `remote` behind it. What can go wrong is one line on stderr and an exit code of the
-table in `failures`; `docs/cli.md` lists every verb and option.
+Exit codes: 0 all is well; 1 something is missing or failed; 2 wrong usage or settings;
+3 a server, a store or the catalog cannot be reached; 130 interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-import soundkeep
-from soundkeep.cli import (
-    adding,
-    examining,
-    importing,
-    removing,
-    serving,
-    showing,
-    standing,
-    stores,
-)
-from soundkeep.cli import settings as settings_verb
-from soundkeep.cli.failures import exit_code, sentence
-from soundkeep.cli.options import Options
-from soundkeep.cli.output import complain
-
-app = typer.Typer(
-    help="Keeps audio so that it always plays and is never lost.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+from soundkeep.cli.adding import add
+from soundkeep.cli.app import app
+from soundkeep.cli.importing import import_
+from soundkeep.cli.keeping import get, ls, retry, rm, show
+from soundkeep.cli.running import REACHED_NOTHING, WENT_WRONG, WRONG_USAGE, complain
+from soundkeep.cli.serving import serve, work
+from soundkeep.cli.standing import check, doctor, list_stores, show_settings, status, test_store
+from soundkeep.errors import (
+    BadInput,
+    CatalogUnavailable,
+    SettingsError,
+    ShuttingDown,
+    SoundkeepError,
+    StoreError,
 )
 
-app.command("serve")(serving.serve)
-app.command("work")(serving.work)
-app.command("add")(adding.add)
-app.command("import")(importing.import_)
-app.command("ls")(showing.ls)
-app.command("show")(showing.show)
-app.command("get")(showing.get)
-app.command("rm")(removing.rm)
-app.command("status")(standing.status)
-app.command("check")(standing.check)
-app.command("retry")(standing.retry)
-app.command("settings")(settings_verb.settings)
-app.command("doctor")(examining.doctor)
-app.add_typer(stores.app, name="stores")
+VERBS = (
+    (add, import_, ls, show, get, rm, retry),
+    (serve, work),
+    (status, check, list_stores, test_store, show_settings, doctor),
+)
+__all__ = ["VERBS", "app", "main"]
+
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """The program: runs the command line and ends with its exit code."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names of files
+    """Runs the command line; whatever goes wrong is one line, never a traceback."""
     try:
-        app()
-    except Exception as error:
-        complain(sentence(error))
+        app(standalone_mode=True)
+    except SoundkeepError as error:
+        complain(str(error))
         sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        complain("interrupted; what was acknowledged is kept")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if "--verbose" in sys.argv:
+            raise
+        complain(f"a fault of ours: {type(error).__name__}: {error}. --verbose says more")
+        sys.exit(WENT_WRONG)
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"soundkeep {soundkeep.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def everywhere(
-    context: typer.Context,
-    config: Annotated[
-        Path | None, typer.Option(help="Settings file (TOML).", envvar="SOUNDKEEP_CONFIG")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Data directory.")] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Work on this server.", envvar="SOUNDKEEP_URL")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="The server's admin key.", envvar="SOUNDKEEP_KEY")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    """Options that stand before every verb."""
-    context.obj = Options(config=config, data=data, url=url, key=key, verbose=verbose)
+def exit_code(error: SoundkeepError) -> int:
+    """What a script learns from a failure."""
+    if isinstance(error, SettingsError | BadInput):
+        return WRONG_USAGE
+    if isinstance(error, CatalogUnavailable | StoreError | ShuttingDown):
+        return REACHED_NOTHING
+    return WENT_WRONG

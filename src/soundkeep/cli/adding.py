@@ -44,36 +44,37 @@ def add(
         "owner": owner,
         "replace": "true" if replace else "",
     }
-    tracks, failed = run(_add(context.obj, files, fields))
+    tracks = run(_add(context.obj, files, fields, quiet=json))
     if json:
         print_json(tracks)
-    raise typer.Exit(WENT_WRONG if failed else 0)
+    raise typer.Exit(WENT_WRONG if len(tracks) < len(files) else 0)
 
 
 async def _add(
-    options: Options, files: list[str], fields: dict[str, str]
-) -> tuple[list[Json], int]:
+    options: Options, files: list[str], fields: dict[str, str], *, quiet: bool
+) -> list[Json]:
     tracks: list[Json] = []
     async with door(options) as keep:
         for file in files:
             try:
-                tracks.append(await _add_one(keep, file, fields))
+                track, created = await _add_one(keep, file, fields)
             except (SoundkeepError, OSError) as error:
-                complain(f"{file}: {_words(error)}")
+                complain(f"{file}: {words_of(error)}")
+                continue
+            tracks.append(track)
+            if not quiet:
+                held = "new" if created else "already there"
+                out.print(f"{track['id']}  {track['path']}  ({held})", markup=False)
         await keep.settle()
-    return tracks, len(files) - len(tracks)
+    return tracks
 
 
-async def _add_one(keep: Door, file: str, fields: dict[str, str]) -> Json:
+async def _add_one(keep: Door, file: str, fields: dict[str, str]) -> tuple[Json, bool]:
     given = {name: value for name, value in fields.items() if value}
     if file == "-":
-        track, created = await keep.add(pieces_of(sys.stdin.buffer), given)
-    else:
-        with _opened(Path(file)) as opened:
-            track, created = await keep.add(pieces_of(opened), {"path": Path(file).name, **given})
-    held = "new" if created else "already there"
-    out.print(f"{track['id']}  {track['path']}  ({held})", markup=False)
-    return track
+        return await keep.add(pieces_of(sys.stdin.buffer), given)
+    with _opened(Path(file)) as opened:
+        return await keep.add(pieces_of(opened), {"path": Path(file).name, **given})
 
 
 def _opened(file: Path) -> BinaryIO:
@@ -86,5 +87,6 @@ async def pieces_of(file: BinaryIO) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """An error for people."""
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -1,162 +1,110 @@
-"""The verbs' service on a server, over HTTP. Its problem documents become our errors again."""
+"""The door to a keep on a server, over its HTTP API."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 
-from soundkeep import errors
-from soundkeep.cli.service import Document, Named, Which
+from soundkeep.cli.doors import Door, Json, Listing
+from soundkeep.errors import SettingsError, SoundkeepError, Truncated, Unavailable
 
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
 PIECE_BYTES = 256 * 1024
-CONNECT_SECONDS = 10.0
-ANSWER_SECONDS = 120.0  # between two pieces; an upload's answer may take `policy.ack_seconds`
+
+
+class Refused(SoundkeepError):
+    """The server refused; its problem document says why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 @asynccontextmanager
-async def connected(url: str, key: str | None) -> AsyncIterator[RemoteService]:
-    """The service at a base URL. Raises `SettingsError` if that is none."""
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-        raise errors.SettingsError(f"--url: {url!r} is not an http:// or https:// URL")
+async def opened(url: str, key: str | None) -> AsyncIterator[Door]:
+    """Raises `SettingsError` for a URL that is none."""
+    if not url.startswith(("http://", "https://")):
+        raise SettingsError(f"--url {url!r} does not begin with http:// or https://")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    timeout = aiohttp.ClientTimeout(
-        total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS
-    )
-    async with aiohttp.ClientSession(
-        headers=headers, timeout=timeout, read_bufsize=PIECE_BYTES, auto_decompress=False
-    ) as session:
-        yield RemoteService(session, url.rstrip("/"))
+    async with aiohttp.ClientSession(headers=headers, timeout=TIMEOUT) as session:
+        yield RemoteDoor(session, url.rstrip("/"))
 
 
-class RemoteService:
-    """Asks a server."""
+class RemoteDoor:
+    """See `doors.Door`."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session
-        self._base_url = base_url
+        self._url = url
 
-    async def add(
-        self, body: AsyncIterator[bytes], named: Named, size_bytes: int | None
-    ) -> tuple[Document, bool]:
-        headers = {"Content-Type": "application/octet-stream"}
-        if size_bytes is not None:
-            headers["Content-Length"] = str(size_bytes)
-        async with self._asked(
-            "POST", "/api/tracks", params=_fields(named), data=body, headers=headers
-        ) as answer:
+    async def add(self, body: AsyncIterator[bytes], fields: dict[str, str]) -> tuple[Json, bool]:
+        async with self._asking("POST", "/api/tracks", params=fields, data=body) as answer:
             return await answer.json(), answer.status == 201
 
-    async def track(self, track_id: str) -> Document:
-        return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}")
-
-    async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
-        wanted = {
-            "prefix": which.prefix,
-            "search": which.search,
-            "owner": which.owner,
-            "limit": str(limit),
-            "cursor": cursor,
+    async def page(self, listing: Listing) -> Json:
+        given = {
+            "prefix": listing.prefix,
+            "search": listing.search,
+            "limit": str(listing.limit),
+            "cursor": listing.cursor,
         }
-        return await self._document("GET", "/api/tracks", params=_given(wanted))
+        params = {name: value for name, value in given.items() if value}
+        return await self._json("GET", "/api/tracks", params=params)
 
-    async def sound(self, track: Document) -> AsyncGenerator[bytes, None]:
-        async with self._asked("GET", f"/audio/{quote(track['id'], safe='')}") as answer:
-            async for piece in answer.content.iter_chunked(PIECE_BYTES):
-                yield piece
+    async def show(self, track_id: str) -> Json:
+        return await self._json("GET", f"/api/tracks/{quote(track_id, safe='')}")
 
-    async def remove(self, track_id: str) -> Document:
-        return await self._document("DELETE", f"/api/tracks/{quote(track_id, safe='')}")
+    async def get(self, track_id: str) -> AsyncGenerator[bytes, None]:
+        async with self._asking("GET", f"/audio/{quote(track_id, safe='')}") as answer:
+            try:
+                async for piece in answer.content.iter_chunked(PIECE_BYTES):
+                    yield piece
+            except aiohttp.ClientPayloadError:
+                raise Truncated("the server broke off: it has no good copy left") from None
 
-    async def receipt(self, track_id: str) -> Document:
-        return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}/receipt")
+    async def remove(self, track_id: str) -> Json:
+        return await self._json("DELETE", f"/api/tracks/{quote(track_id, safe='')}")
 
-    async def status(self) -> Document:
-        return await self._document("GET", "/api/status")
+    async def status(self) -> Json:
+        return await self._json("GET", "/api/status")
 
-    async def failing(self, limit: int) -> list[Document]:
-        params = {"failed": "true", "limit": str(limit)}
-        found: list[Document] = (await self._document("GET", "/api/copies", params=params))["items"]
-        return found
-
-    async def check(self) -> Document:
-        return await self._document("GET", "/api/check")
+    async def check(self) -> Json:
+        return await self._json("GET", "/api/check")
 
     async def retry(self, track_id: str | None, store: str | None) -> int:
-        which = _given({"track_id": track_id, "store": store})
-        return int((await self._document("POST", "/api/copies/retry", json=which))["due"])
+        which = {"track_id": track_id, "store": store}
+        given = {name: value for name, value in which.items() if value}
+        answer = await self._json("POST", "/api/copies/retry", json=given)
+        return int(answer["due"])
 
-    async def settle(self, within_seconds: float) -> None:
-        """The server works on its own."""
+    async def settle(self) -> None:
+        """The server's own worker does what is left."""
 
-    async def _document(self, method: str, path: str, **request: Any) -> Document:
-        async with self._asked(method, path, **request) as answer:
-            document: Document = await answer.json()
-            return document
+    async def _json(self, method: str, path: str, **options: Any) -> Json:
+        async with self._asking(method, path, **options) as answer:
+            found: Json = await answer.json()
+            return found
 
     @asynccontextmanager
-    async def _asked(
-        self, method: str, path: str, **request: Any
+    async def _asking(
+        self, method: str, path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is no refusal. Raises the server's error, or `Unavailable`."""
-        with _translated(self._base_url):
-            async with self._session.request(method, self._base_url + path, **request) as answer:
+        try:
+            async with self._session.request(method, self._url + path, **options) as answer:
                 if answer.status >= 400:
-                    raise _error(answer.status, await answer.read())
+                    raise await _refusal(answer)
                 yield answer
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise Unavailable(f"{self._url} does not answer: {error}") from None
 
 
-@contextmanager
-def _translated(base_url: str) -> Iterator[None]:
+async def _refusal(answer: aiohttp.ClientResponse) -> Refused:
     try:
-        yield
-    except aiohttp.ContentTypeError:
-        raise errors.Unavailable(f"{base_url} does not answer as Soundkeep does") from None
-    except TimeoutError as error:
-        raise errors.TimedOut(f"{base_url} did not answer in time") from error
-    except aiohttp.ClientPayloadError as error:
-        raise errors.Truncated(f"{base_url} broke off in the middle") from error
-    except aiohttp.ClientError as error:
-        raise errors.Unavailable(f"{base_url} cannot be reached: {error}") from error
-
-
-def _error(status: int, body: bytes) -> errors.SoundkeepError:
-    """The error that a problem document tells of."""
-    try:
-        document = json.loads(body)
-        code, detail = str(document["code"]), str(document["detail"])
-    except (ValueError, TypeError, KeyError):
-        return errors.Unavailable(f"the server answered HTTP {status} and no reason")
-    return _kinds().get(code, errors.SoundkeepError)(detail)
-
-
-def _kinds() -> dict[str, type[errors.SoundkeepError]]:
-    """Every error by its code."""
-    kinds, waiting = {}, [errors.SoundkeepError]
-    while waiting:
-        kind = waiting.pop()
-        kinds[kind.code] = kind
-        waiting += kind.__subclasses__()
-    return kinds
-
-
-def _fields(named: Named) -> dict[str, str]:
-    return _given(
-        {
-            "id": named.id,
-            "owner": named.owner,
-            "path": named.path,
-            "title": named.title,
-            "visibility": named.visibility.value,
-            "metadata": json.dumps(named.metadata) if named.metadata else None,
-            "replace": "true" if named.replace else None,
-        }
-    )
-
-
-def _given(values: dict[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value}
+        document = await answer.json(content_type=None)
+        return Refused(document["code"], document["detail"])
+    except (ValueError, KeyError, TypeError):
+        return Refused("http_error", f"the server answered {answer.status}")
