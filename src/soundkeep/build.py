@@ -162,11 +162,14 @@ def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
 
 
 def _expected_id(catalog: Catalog, name: str) -> ExpectedId:
-    """What the store's marker must say, by the catalog."""
+    """What the store's marker must say, by the catalog. Once it is known it never changes."""
+    found: list[str] = []
 
     async def expected() -> str | None:
-        state = (await catalog.read(store_rows.known)).get(name)
-        return state.store_id if state and state.marked else None
+        if not found:
+            state = (await catalog.read(store_rows.known)).get(name)
+            found.extend([state.store_id] if state and state.marked else [])
+        return found[0] if found else None
 
     return expected
 

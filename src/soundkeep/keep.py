@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,7 +47,6 @@ from soundkeep.intake.spool import Announced, Landed, Spool
 from soundkeep.model import (
     Blob,
     Copy,
-    CopyState,
     Lane,
     Receipt,
     StoreState,
@@ -170,7 +170,7 @@ class Keep:
         self._spool = spool
         self._examiner = Examiner(jail, settings.limits.types)
         self._uploads = asyncio.Semaphore(settings.limits.uploads)
-        self._copying: set[asyncio.Task[None]] = set()
+        self._copying: set[asyncio.Task[bool]] = set()
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -196,7 +196,7 @@ class Keep:
                 raise
         if not recorded.uses_inbox:
             self._spool.discard(landed)
-        await self._acknowledge(recorded, landed if recorded.uses_inbox else None)
+        await self._acknowledge(recorded, landed.path if recorded.uses_inbox else None)
         return Added(await self.track(recorded.track.id), recorded.created)
 
     async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
@@ -217,7 +217,7 @@ class Keep:
             lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
         )
 
-    async def _acknowledge(self, recorded: Recorded, landed: Landed | None) -> None:
+    async def _acknowledge(self, recorded: Recorded, file: Path | None) -> None:
         """Makes the upload's own copies, in the order of `keep`, until enough are verified.
 
         A slow store gets only its share of the time, and goes on in the background after it;
@@ -228,53 +228,42 @@ class Keep:
         waiting = sorted(
             recorded.claimed, key=lambda claimed: policy.keep.index(claimed.copy.store)
         )
-        have = len({copy.store for copy in await self._held(recorded.track)})
+        have, out = await self.catalog.read(_before_ack, recorded.track.blob)
         wanted = min(policy.ack_copies, have + len(waiting))
         try:
-            out = await self.catalog.read(_stores_that_are_out)
             while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
                 claimed = waiting[0]
                 if claimed.copy.store in out:
                     await self._give_back([waiting.pop(0)])
                     continue
-                task = self._begin(waiting.pop(0), landed)
-                done, _ = await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
-                have += bool(done) and await self._is_present(claimed)
+                task = self._begin(waiting.pop(0), recorded.track.blob, file)
+                await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
+                have += task.done() and task.result()
         finally:
             await self._give_back(waiting)
 
-    def _begin(self, claimed: Claimed, landed: Landed | None) -> asyncio.Task[None]:
+    def _begin(self, claimed: Claimed, blob: Blob, file: Path | None) -> asyncio.Task[bool]:
         """Starts making one copy; it ends by itself, whatever becomes of the caller."""
-        task = asyncio.create_task(self._copy(claimed, landed))
+        task = asyncio.create_task(self._copy(claimed, blob, file))
         self._copying.add(task)
         task.add_done_callback(self._copying.discard)
         return task
 
-    async def _copy(self, claimed: Claimed, landed: Landed | None) -> None:
+    async def _copy(self, claimed: Claimed, blob: Blob, file: Path | None) -> bool:
+        """Makes one copy; answers whether it is present now."""
         with suppress(LeaseLost):
             try:
                 store = self.stores[claimed.copy.store]
-                await self.copier.copy(store, claimed, landed.path if landed else None)
+                await self.copier.copy_from(store, claimed, blob, file)
+                return True
             except SoundkeepError as error:
-                await self.catalog.write(
-                    claims.fail, copies_table, claimed.lease, f"{error.code}: {error}"
-                )
-
-    async def _is_present(self, claimed: Claimed) -> bool:
-        copy = await self.catalog.read(copies.find, claimed.copy.id)
-        return copy is not None and copy.state is CopyState.PRESENT
+                why = f"{error.code}: {error}"
+                await self.catalog.write(claims.fail, copies_table, claimed.lease, why)
+        return False
 
     async def _give_back(self, waiting: list[Claimed]) -> None:
         if waiting:
             await self.catalog.write(_release_all, waiting)
-
-    async def _held(self, track: Track) -> list[Copy]:
-        found = await self.catalog.read(copies.of_blob, track.blob.digest)
-        return [
-            copy
-            for copy in found
-            if copy.state is CopyState.PRESENT and not copies.is_inbox(copy.store)
-        ]
 
     # --- out --------------------------------------------------------------------------------
 
@@ -410,8 +399,11 @@ def _check(tx: Tx, limit: int) -> Checked:
     return Checked(coverage.count(tx), copies.missing(tx, limit))
 
 
-def _stores_that_are_out(tx: Tx) -> frozenset[str]:
-    return frozenset(name for name, state in store_rows.known(tx).items() if state.opened_at)
+def _before_ack(tx: Tx, blob: Blob) -> tuple[int, set[str]]:
+    """How many stores have the blob already, and which stores are out."""
+    holders = {copy.store for copy in copies.of_blob(tx, blob.digest) if shown.is_kept(copy)}
+    out = {name for name, state in store_rows.known(tx).items() if state.opened_at is not None}
+    return len(holders), out
 
 
 def _release_all(tx: Tx, waiting: list[Claimed]) -> None:

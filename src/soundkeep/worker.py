@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 Pair = tuple[Chore, str]
 
+GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
+
 
 class Worker:
     """Works off the ledger of one house until it is stopped."""
@@ -97,9 +99,13 @@ class Worker:
             except SoundkeepError as error:
                 log.warning("the ledger cannot be read", error=str(error))
                 wait = self._settings.poll_seconds
+            except Exception:  # a fault of ours must be seen, and must not end the work
+                log.exception("claiming failed")
+                wait = self._settings.poll_seconds
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(wait, self._settings.poll_seconds)):
                     await self._woken.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
 
     async def _claim_due(self) -> float:
         """Starts what is due and has a free place; answers how long nothing more will be."""

@@ -18,12 +18,15 @@ TAGS = ("title", "artist", "album", "album_artist", "composer", "genre", "date",
 MAX_TAG_CHARS = 300
 MAX_PACKETS = 20_000_000
 OPTIONS = {"protocol_whitelist": "pipe"}  # a playlist or SDP in disguise opens nothing
+# PCM is searched for a hidden bitstream over five megabytes: 13 ms for 1 MB, 2 ms with this.
+OPTIONS_OF = {"wav": {**OPTIONS, "probesize": "32768"}}
 
 
 def probe(path: str, demuxer: str) -> Findings:
     """Opens the file with this demuxer and no other. Never raises but `MemoryError`."""
     try:
-        with open(path, "rb") as file, av.open(file, format=demuxer, options=OPTIONS) as container:
+        options = OPTIONS_OF.get(demuxer, OPTIONS)
+        with open(path, "rb") as file, av.open(file, format=demuxer, options=options) as container:
             return _measure(container)
     except (av.FFmpegError, OSError, ValueError, EOFError) as error:
         return Findings(refusal=_words(error))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
-from sqlalchemy import and_, case, exists, func, insert, select, update
+from sqlalchemy import Executable, and_, case, exists, func, insert, select, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
@@ -18,7 +19,7 @@ from soundkeep.catalog import blobs as blob_rows
 from soundkeep.catalog import claims
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
-from soundkeep.catalog.rows import copy_of, select_copies
+from soundkeep.catalog.rows import AnyRow, copy_of, select_copies
 from soundkeep.catalog.schema import copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost, Unplayable
@@ -234,22 +235,35 @@ def claim_for_upload(
 
 def waits(tx: Tx, pairs: Collection[tuple[Chore, str]]) -> dict[tuple[Chore, str], float]:
     """For each (chore, store) that has any work: seconds until its next row is due, 0 if one is."""
-    clock = tx.now()
+    pairs = tuple(pairs)
+    row: AnyRow = tx.run(_soonest(pairs)).one()
+    clock, *soonest = row
     found: dict[tuple[Chore, str], float] = {}
-    for pair in pairs:
-        due_at = _next_due(tx, *pair)
-        if due_at is not None:
-            found[pair] = max(0.0, due_at - clock)
+    for pair, *times in zip(pairs, *([iter(soonest)] * len(Lane)), strict=True):
+        due = [due_at for due_at in times if due_at is not None]
+        if due:
+            found[pair] = max(0.0, min(due) - clock)
     return found
 
 
-def _next_due(tx: Tx, chore: Chore, store: str) -> float | None:
-    which = and_(copies.c.chore == chore.value, copies.c.store == store)
-    times = [
-        tx.run(select(func.min(copies.c.due_at)).where(which, copies.c.lane == lane.value)).scalar()
-        for lane in Lane
-    ]
-    return min((due_at for due_at in times if due_at is not None), default=None)
+@lru_cache(maxsize=64)
+def _soonest(pairs: tuple[tuple[Chore, str], ...]) -> Executable:
+    """The clock, and for each pair and lane when its next row is due: each one step in the index.
+
+    Made once for each set of pairs: a worker asks it at every wake-up, and building it anew cost
+    more than running it.
+    """
+    return select(
+        now(),
+        *(
+            select(func.min(copies.c.due_at))
+            .where(copies.c.chore == chore.value, copies.c.store == store)
+            .where(copies.c.lane == lane.value)
+            .scalar_subquery()
+            for chore, store in pairs
+            for lane in Lane
+        ),
+    )
 
 
 def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from soundkeep.catalog import blobs, copies
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.database import Catalog
-from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, NotFound, Truncated
 from soundkeep.model import Blob, Copy, CopyState
+from soundkeep.reading.feed import cut
 from soundkeep.reading.reader import Reader
 from soundkeep.stores.interface import Bytes, Key, Receipt, Store
 
@@ -55,12 +56,17 @@ class Copier:
         self._catalog = catalog
         self._reader = reader
 
-    async def copy(self, store: Store, claimed: Claimed, file: Path | None = None) -> None:
-        """Writes a wanted copy and proves it; `file` may be taken over by a store that links.
+    async def copy(self, store: Store, claimed: Claimed) -> None:
+        """Writes a wanted copy from wherever the blob is good, and proves it.
 
         Raises `StoreError`, `Unplayable`, `LeaseLost`.
         """
-        blob = await self._blob(claimed.copy)
+        await self.copy_from(store, claimed, await self._blob(claimed.copy), None)
+
+    async def copy_from(
+        self, store: Store, claimed: Claimed, blob: Blob, file: Path | None
+    ) -> None:
+        """As `copy`, of a blob at hand; a store that links may take over `file`."""
         receipt = await store.put(Key(claimed.copy.key), BlobSource(self._reader, blob, file))
         verified = receipt.verified or await read_back(store, receipt.locator, blob)
         await self._prove(claimed, receipt, verified)
@@ -104,17 +110,12 @@ class Copier:
 async def read_back(store: Store, locator: str, blob: Blob) -> str:
     """Reads a copy whole and checks every chunk. Raises `Corrupt`, `Truncated`, `NotFound` or
     whatever keeps the store from answering."""
-    index, pending = 0, bytearray()
-    async with aclosing(store.open(locator)) as pieces:
-        async for piece in pieces:
-            pending += piece
-            while len(pending) >= CHUNK_BYTES:
-                blob.chunk_hashes.check(index, bytes(pending[:CHUNK_BYTES]))
-                del pending[:CHUNK_BYTES]
-                index += 1
-    if pending:
-        blob.chunk_hashes.check(index, bytes(pending))
-        index += 1
+    index = 0
+    pieces = store.open(locator)
+    async with aclosing(pieces), aclosing(cut(pieces)) as chunks:
+        async for chunk in chunks:
+            blob.chunk_hashes.check(index, chunk)
+            index += 1
     if index != len(blob.chunk_hashes):
         raise Truncated(f"{index} of {len(blob.chunk_hashes)} chunks came back")
     return READ_BACK

@@ -46,14 +46,14 @@ async def _chunks(
     _, stop = chunk_span(last - 1, blob.size_bytes)
     index = first
     pieces = store.open(copy.locator or copy.key, start, stop)
-    async with aclosing(pieces), aclosing(_cut(pieces)) as cut:
-        async for chunk in cut:
+    async with aclosing(pieces), aclosing(cut(pieces)) as chunks:
+        async for chunk in chunks:
             blob.chunk_hashes.check(index, chunk)
             yield chunk
             index += 1
 
 
-async def _cut(pieces: Bytes) -> AsyncGenerator[bytes, None]:
+async def cut(pieces: Bytes) -> AsyncGenerator[bytes, None]:
     """Pieces of any size as chunks of 256 KiB; the last may be shorter."""
     pending = bytearray()
     async for piece in pieces:
