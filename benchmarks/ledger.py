@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness import Gate, Reading, Report, interleave, rate_reached, run
 from servers.postgres import running_postgres
-
 from soundkeep.catalog import copies
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog, Tx

@@ -9,9 +9,9 @@ import sys
 from collections.abc import AsyncIterator
 
 import pytest
-from ledgers import add_track, make_blob, make_track, opened, want
 from sqlalchemy import select, update
 
+from ledgers import add_track, make_blob, make_track, opened, want
 from soundkeep.catalog import claims, copies
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
@@ -143,9 +143,7 @@ async def test_a_failure_rests_on_the_curve_and_never_ends(catalog: Catalog) -> 
     ("attempts", "least", "most"),
     [(1, 0.8, 1.2), (2, 1.6, 2.4), (3, 3.2, 4.8), (4, 8, 12), (20, 2880, 4320), (9999, 2880, 4320)],
 )
-def test_the_curve_grows_from_a_second_to_an_hour(
-    attempts: int, least: float, most: float
-) -> None:
+def test_the_curve_grows_from_a_second_to_an_hour(attempts: int, least: float, most: float) -> None:
     assert all(least <= claims.delay_seconds(attempts) <= most for _ in range(50))
 
 
@@ -177,7 +175,11 @@ async def test_only_one_process_probes_a_store_that_is_out(catalog: Catalog) -> 
 async def test_the_work_of_a_dead_process_is_free_at_once(catalog: Catalog) -> None:
     await wanted(catalog, 3, "disk")
     dead = subprocess.run(
-        [sys.executable, "-c", "from soundkeep.catalog import claims; print(claims.holder_name('h'))"],
+        [
+            sys.executable,
+            "-c",
+            "from soundkeep.catalog import claims; print(claims.holder_name('h'))",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -192,9 +194,7 @@ async def test_the_work_of_a_dead_process_is_free_at_once(catalog: Catalog) -> N
     [of_dead], [of_me], [elsewhere] = await hold(dead), await hold(mine), await hold("other/1/1")
     assert await catalog.write(claims.release_dead_holders, table, "h") == 1
     assert [claimed.copy.id for claimed in await claim(catalog)] == [of_dead.copy.id]
-    held = await catalog.read(
-        lambda tx: set(tx.run(select(table.c.lease_holder)).scalars())
-    )
+    held = await catalog.read(lambda tx: set(tx.run(select(table.c.lease_holder)).scalars()))
     assert {mine, "other/1/1"} <= held
     assert of_me.copy.id != elsewhere.copy.id
 

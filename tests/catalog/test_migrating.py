@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from ledgers import opened
 from sqlalchemy import Connection
 
+from ledgers import opened
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import metadata

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from ledgers import add_present, add_track, make_blob, make_track, opened, states
 from sqlalchemy import update
 
+from ledgers import add_present, add_track, make_blob, make_track, opened, states
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.copies import Claimed, Law, Place, Verdict
 from soundkeep.catalog.database import Catalog, Tx

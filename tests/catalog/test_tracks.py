@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from ledgers import add_track, make_blob, make_track, opened
 
+from ledgers import add_track, make_blob, make_track, opened
 from soundkeep.catalog import tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.tracks import Query
@@ -67,9 +67,7 @@ async def test_a_search_goes_on_with_its_cursor(catalog: Catalog) -> None:
     await add(catalog, "a1", "a2", "a3", title="same words")
     page = await catalog.read(tracks.page, Query(search="same", limit=2))
     assert page.next_cursor is not None
-    rest = await catalog.read(
-        tracks.page, Query(search="same", limit=2, cursor=page.next_cursor)
-    )
+    rest = await catalog.read(tracks.page, Query(search="same", limit=2, cursor=page.next_cursor))
     assert [track.id for track in page.items + rest.items] == ["a1", "a2", "a3"]
     assert rest.next_cursor is None
 

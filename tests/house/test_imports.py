@@ -32,7 +32,7 @@ LEVELS = (
 VALUES = LEVELS[-1]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
-STARTED_BY = {"cli": {"web", "worker"}}
+STARTED_BY = {"cli": {"web", "worker", "testing"}}
 TESTING_MAY = {"testing", "stores"} | VALUES
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

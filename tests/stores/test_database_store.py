@@ -25,8 +25,8 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.stores import sql
-from soundkeep.stores.database import DatabaseStore
+from soundkeep.stores import database, sql
+from soundkeep.stores.database import DatabaseStore, remove_generation
 from soundkeep.stores.interface import Key
 from soundkeep.testing import BytesSource
 from soundkeep.testing.contract import LARGE, StoreContract, fails_with, listed, read
@@ -98,6 +98,22 @@ async def test_a_cancelled_put_leaves_no_rows(store: DatabaseStore, database_url
     await StoreContract().cancel_half_way(store, "x")
     await until(database_url, 0, "drafts")
     await until(database_url, 0, "chunks")
+
+
+async def test_a_generation_that_a_manifest_names_cannot_be_removed(store: DatabaseStore) -> None:
+    """A put whose last answer was lost tidies up after itself, though it succeeded."""
+    receipt = await store.put(Key("x"), BytesSource(b"x"))
+    remove_generation(store._database, store._tables, int(receipt.etag or ""))
+    assert await read(store, "x") == b"x"
+
+
+async def test_a_list_of_many_pages_is_complete(
+    store: DatabaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LISTED_AT_ONCE", 2)
+    for number in range(5):
+        await store.put(Key(f"{number}"), BytesSource(b"x"))
+    assert await listed(store) == ["0", "1", "2", "3", "4"]
 
 
 async def test_what_a_dead_process_left_is_reaped(store: DatabaseStore, database_url: str) -> None:

@@ -30,6 +30,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
+from soundkeep.stores import local
 from soundkeep.stores.interface import MARKER_KEY, RESERVED_PREFIX, Key
 from soundkeep.stores.local import FAULTS, LocalStore
 from soundkeep.stores.sources import FileSource
@@ -157,6 +158,15 @@ async def test_foreign_files_whose_names_are_no_keys_are_not_listed(store: Local
     Path(os.fsdecode(os.fsencode(store.path) + b"/\xff\xfe")).write_bytes(b"")
     (store.path / "fine").write_bytes(b"")
     assert await listed(store) == ["fine"]
+
+
+async def test_a_long_list_is_read_in_parts(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "LISTED_AT_ONCE", 2)
+    for number in range(5):
+        await store.put(Key(f"{number}/x"), BytesSource(b"x"))
+    assert await listed(store) == [f"{number}/x" for number in range(5)]
 
 
 async def test_directories_that_become_empty_go_away(store: LocalStore) -> None:

@@ -66,7 +66,7 @@ def add(
 async def _add(options: Options, files: list[str], new: NewTrack, as_json: bool) -> bool:
     """Adds one after the other; answers whether all were kept."""
     kept: list[Document] = []
-    async with options.service(working=True) as service:
+    async with options.service() as service:
         for file in files:
             try:
                 document, created = await _add_one(service, file, new)

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from soundkeep.cli import doctor as installation
-from soundkeep.cli import selftest
 from soundkeep.cli.failures import FAILED
 from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import say, say_json
@@ -23,6 +21,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Examine this installation and name the next step; or any server, with --url."""
+    # Not above: each side's libraries are paid for by who looks at it.
+    from soundkeep.cli import doctor as installation  # noqa: PLC0415
+    from soundkeep.cli import selftest  # noqa: PLC0415
+
     options = options_of(context)
     address = url or options.url
     if address:

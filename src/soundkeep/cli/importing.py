@@ -63,7 +63,7 @@ async def _import(options: Options, importing: Importing, batch: int) -> bool:
     began = time.monotonic()
     if options.url is None:
         importing.without = frozenset({options.settings().data_directory.resolve()})
-    async with options.service(working=True, every_copy=True) as service:
+    async with options.service(every_copy=True) as service:
         await importing.run(service, batch)
         checked = await _made(service)
     importing.tally.say(time.monotonic() - began)

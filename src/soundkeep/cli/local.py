@@ -20,25 +20,18 @@ STOP_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def opened_locally(settings: Settings, *, working: bool) -> AsyncIterator[LocalService]:
-    """The service, with a worker of its own if it is `working`; closed at the end."""
+async def opened_locally(settings: Settings) -> AsyncIterator[LocalService]:
+    """The service, closed at the end."""
     async with opened(settings) as house:
-        worker = Worker(house) if working else None
-        if worker is not None:
-            worker.start()
-        try:
-            yield LocalService(house, worker)
-        finally:
-            if worker is not None:
-                await worker.stop(STOP_SECONDS)
+        yield LocalService(house)
 
 
 class LocalService:
     """Asks the keep of this process."""
 
-    def __init__(self, house: House, worker: Worker | None) -> None:
+    def __init__(self, house: House) -> None:
+        self._house = house
         self._keep = house.keep
-        self._worker = worker
         http = house.keep.settings.http
         self._base_url = (http.base_url or f"http://{http.host}:{http.port}").rstrip("/")
 
@@ -84,6 +77,11 @@ class LocalService:
         return await self._keep.retry(track_id=track_id, store=store)
 
     async def settle(self, within_seconds: float) -> None:
+        """A worker runs only now: before, every commit would have woken it for nothing."""
         await self._keep.copying()
-        if self._worker is not None:
-            await self._worker.settle(within_seconds)
+        worker = Worker(self._house)
+        worker.start()
+        try:
+            await worker.settle(within_seconds)
+        finally:
+            await worker.stop(STOP_SECONDS)

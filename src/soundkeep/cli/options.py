@@ -16,9 +16,7 @@ import typer
 import uvloop
 
 from soundkeep.cli.failures import INTERRUPTED
-from soundkeep.cli.local import opened_locally
 from soundkeep.cli.output import complain
-from soundkeep.cli.remote import connected
 from soundkeep.cli.service import Service
 from soundkeep.errors import SettingsError
 from soundkeep.settings import Settings, load
@@ -48,20 +46,24 @@ class Options:
         return self.settings()
 
     @asynccontextmanager
-    async def service(
-        self, *, working: bool = False, every_copy: bool = False
-    ) -> AsyncIterator[Service]:
+    async def service(self, *, every_copy: bool = False) -> AsyncIterator[Service]:
         """The server named by `--url`, else the data directory itself.
 
-        There, with `working` the ledger is worked off meanwhile, and with `every_copy` an upload
-        makes all its copies itself, which saves the ledger two transactions for each.
+        There, with `every_copy` an upload makes all its copies itself, which saves the ledger two
+        transactions for each.
         """
+        # Not above: either side has libraries of its own, half a second and 20 MB that the other
+        # does without.
         if self.url is not None:
+            from soundkeep.cli.remote import connected  # noqa: PLC0415
+
             async with connected(self.url, self.key) as server:
                 yield server
         else:
+            from soundkeep.cli.local import opened_locally  # noqa: PLC0415
+
             settings = _acknowledging_all(self.settings()) if every_copy else self.settings()
-            async with opened_locally(settings, working=working) as house:
+            async with opened_locally(settings) as house:
                 yield house
 
 

@@ -44,7 +44,7 @@ async def _ids(options: Options, prefix: str) -> list[str]:
 async def _rm(options: Options, ids: list[str], as_json: bool) -> bool:
     """Deletes each; answers whether all were there to delete."""
     deleted: list[str] = []
-    async with options.service(working=True) as service:
+    async with options.service() as service:
         for track_id in ids:
             try:
                 await service.remove(track_id)

@@ -72,5 +72,5 @@ class Service(Protocol):
         ...
 
     async def settle(self, within_seconds: float) -> None:
-        """Lets work of this process come to rest. A server works on its own: there it is done."""
+        """Does what is due, here; a server does it on its own, so there is nothing to wait for."""
         ...

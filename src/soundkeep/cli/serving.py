@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from soundkeep.build import opened
 from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import complain
 from soundkeep.settings import Settings
@@ -30,7 +29,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve tracks over HTTP, and work off the ledger."""
-    # Not above: only this verb needs the web's libraries, which take half a second to load.
+    # Not above: other verbs do without these libraries, which take a second to load.
     from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415
 
     options = options_of(context)
@@ -38,7 +37,7 @@ def serve(
         options.local_settings("serve"),
         host=host,
         port=port,
-        worker=not no_worker,
+        worker=None if no_worker else Worker,
         announce=typer.echo,
     )
     run(options, serving, level=logging.INFO)
@@ -56,6 +55,9 @@ def work(
 
 
 async def _work(settings: Settings, until_idle: bool) -> None:
+    from soundkeep.build import opened  # noqa: PLC0415 - see `serve`
+    from soundkeep.worker import Worker  # noqa: PLC0415
+
     stopping = _on_signals()
     async with opened(settings) as house:
         worker = Worker(house)

@@ -72,7 +72,7 @@ def retry(
 
 
 async def _retry(options: Options, track_id: str | None, store: str | None) -> int:
-    async with options.service(working=True) as service:
+    async with options.service() as service:
         due = await service.retry(track_id, store)
         await service.settle(SETTLE_SECONDS)
         return due

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +11,9 @@ from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import say, say_json, say_rows
 from soundkeep.errors import NoSuchStore
 from soundkeep.settings import Settings
-from soundkeep.stores.kinds import make_store
-from soundkeep.testing.contract import Outcome, run_contract
+
+if TYPE_CHECKING:
+    from soundkeep.testing.contract import Outcome
 
 app = typer.Typer(help="See and test stores.", no_args_is_help=True)
 
@@ -68,6 +69,9 @@ def test(
 
 
 async def _test(settings: Settings, name: str) -> list[Outcome]:
+    from soundkeep.stores.kinds import make_store  # noqa: PLC0415 - SQL, which `list` needs not
+    from soundkeep.testing.contract import run_contract  # noqa: PLC0415
+
     store = make_store(
         name, settings.stores[name], data=settings.data_directory, catalog_url=settings.catalog_url
     )

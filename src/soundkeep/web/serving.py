@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 import uvicorn
@@ -22,7 +23,6 @@ from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Visibility
 from soundkeep.settings import Settings, reveal
 from soundkeep.web.app import Server
-from soundkeep.worker import Worker
 
 GREETED = "greeted"
 SAMPLE = NewTrack(
@@ -35,39 +35,57 @@ log = structlog.get_logger()
 Announce = Callable[[str], None]
 
 
+class Working(Protocol):
+    """A worker, as far as a server knows one."""
+
+    def start(self) -> None: ...
+    def pause(self) -> None: ...
+    async def stop(self, within_seconds: float) -> None: ...
+
+
+StartWorker = Callable[[House], Working]
+
+
 async def serve(
     settings: Settings,
     *,
     host: str | None = None,
     port: int | None = None,
-    worker: bool = True,
+    worker: StartWorker | None = None,
     announce: Announce = print,
 ) -> None:
-    """Serves until a signal ends it. Raises `SettingsError` and what `build.opened` raises."""
+    """Serves until a signal ends it, with a worker inside if one is given.
+
+    Raises `SettingsError` and what `build.opened` raises.
+    """
     listener = _bound(host or settings.http.host, settings.http.port if port is None else port)
     with listener:
         async with opened(settings) as house:
             await _serve(house, listener, worker, announce)
 
 
-async def _serve(house: House, listener: socket.socket, worker: bool, announce: Announce) -> None:
+async def _serve(
+    house: House, listener: socket.socket, worker: StartWorker | None, announce: Announce
+) -> None:
     settings = house.keep.settings
     key_file = settings.data_directory / FILE_NAME
     configured = reveal(settings.admin_key) if settings.admin_key else None
     key, made = load_or_make_admin_key(key_file, configured)
     server = Server(house, key)
-    running = Worker(house)
-    if worker:
-        running.start()
+    working = worker(house) if worker else None
+    if working:
+        working.start()
     try:
         await _greet(house)
-        web = _Uvicorn(server, settings.http.drain_seconds, on_stop=running.pause)
+        web = _Uvicorn(
+            server, settings.http.drain_seconds, working.pause if working else lambda: None
+        )
         web.on_start = lambda: _say(announce, listener, key_file, key, made, configured)
         await web.serve([listener])
     finally:
         server.context.draining = True
-        if worker:
-            await running.stop(settings.http.drain_seconds)
+        if working:
+            await working.stop(settings.http.drain_seconds)
 
 
 class _Uvicorn(uvicorn.Server):
