@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from servers.soundkeep import Server, eventually, running
-from sounds import wav
 
+from servers.soundkeep import Server, eventually, running
 from soundkeep.digest import CHUNK_BYTES
+from sounds import wav
 
 SIZE = 5 * CHUNK_BYTES + 1234
 SOUND = wav(SIZE, seed=1)
@@ -57,33 +58,16 @@ def in_database(server: Server, statement: str, *values: object) -> None:
     database.close()
 
 
-def chunk_table(server: Server) -> tuple[str, str, str]:
-    """The names of the chunk table and its columns for position and bytes, as they are."""
-    with sqlite3.connect(server.data / "backup.db", timeout=30) as database:
-        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master")]
-        table = next(name for name in tables if name.endswith("chunks"))
-        columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
-    database.close()
-    index = next(name for name in columns if name in ("idx", "number", "position", "seq"))
-    data = next(name for name in columns if name in ("data", "bytes", "content"))
-    return table, index, data
-
-
-def flip_in_database(server: Server, index: int) -> None:
-    table, number, data = chunk_table(server)
-    in_database(
-        server,
-        f"UPDATE {table} SET {data} = zeroblob(length({data})) WHERE {number} = ?"
-        f" AND length({data}) > 1000",
-        index,
-    )
+def spoil_in_database(server: Server, index: int) -> None:
+    """Zeroes one chunk of every sound that has so many; the sample tune has but one."""
+    in_database(server, "UPDATE chunks SET data = zeroblob(length(data)) WHERE number = ?", index)
 
 
 DAMAGE: dict[str, Callable[[Server, dict[str, str]], None]] = {
     "a flipped bit": lambda server, track: flip(file_of(server, track), 3 * CHUNK_BYTES + 99),
     "a truncation": lambda server, track: os.truncate(file_of(server, track), 2 * CHUNK_BYTES + 5),
     "a deletion": lambda server, track: file_of(server, track).unlink(),
-    "wrong rows": lambda server, track: flip_in_database(server, 2),
+    "wrong rows": lambda server, track: spoil_in_database(server, 2),
 }
 
 
@@ -105,8 +89,6 @@ def test_damage_is_never_heard_and_is_repaired_by_itself(
 def test_damage_ahead_of_a_running_stream_is_never_heard(
     server: Server, track: dict[str, str], damage: str
 ) -> None:
-    import http.client
-
     host = server.url.removeprefix("http://")
     connection = http.client.HTTPConnection(host, timeout=60)
     connection.request("GET", f"/audio/{track['id']}")
@@ -122,16 +104,10 @@ def test_both_copies_damaged_in_different_chunks_still_give_every_byte(
     server: Server, track: dict[str, str]
 ) -> None:
     flip(file_of(server, track), 1 * CHUNK_BYTES + 7)
-    flip_in_database(server, 3)
+    spoil_in_database(server, 3)
     assert server.sound(track["id"]) == SOUND
     eventually(lambda: file_of(server, track).read_bytes() == SOUND)
-    # The database's copy is found when it is the only one left to read.
-    flip(file_of(server, track), 3 * CHUNK_BYTES + 7)
-    eventually(lambda: server.ask("GET", f"/audio/{track['id']}").body == SOUND or repaired(server))
-
-
-def repaired(server: Server) -> bool:
-    return bool(server.check()["passed"])
+    eventually(lambda: server.check()["passed"])
 
 
 def test_headers_are_the_same_whichever_store_answers(

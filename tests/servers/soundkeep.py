@@ -90,7 +90,12 @@ class Server:
             self.process.stdout.close()
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, key: str | None = KEY, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        key: str | None = KEY,
+        **headers: str,
     ) -> Answer:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if key:

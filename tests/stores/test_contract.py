@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from soundkeep.stores.database import DatabaseStore
+from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.memory import MemoryStore
@@ -15,6 +16,7 @@ from soundkeep.stores.wrappers import Bounded, Heard, Limited, Retrying, Watched
 from soundkeep.testing import Fault, FaultyStore, StoreContract
 
 STORE_ID = "the-store-of-this-test"
+WRAPPINGS = ("limited", "limited to two", "bounded", "retrying", "watched", "guarded", "all")
 
 
 class TestMemory(StoreContract):
@@ -49,7 +51,7 @@ class TestDatabase(StoreContract):
 class TestWrapped(StoreContract):
     """Each wrapper alone, and all of them as they are used."""
 
-    @pytest.fixture(params=["limited", "limited to two", "bounded", "retrying", "watched", "all"])
+    @pytest.fixture(params=WRAPPINGS)
     async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
         inner = LocalStore("disk", tmp_path) if request.param == "all" else MemoryStore("memory")
         store = wrapped(request.param, inner)
@@ -77,5 +79,12 @@ def wrapped(how: str, store: Store) -> Store:
         "bounded": lambda: Bounded(store, 30),
         "retrying": lambda: Retrying(store),
         "watched": lambda: Watched(store, heard.append),
-        "all": lambda: Watched(Retrying(Limited(Bounded(store, 30), 4)), heard.append),
+        "guarded": lambda: Guarded(store, expected_id),
+        "all": lambda: Watched(
+            Retrying(Limited(Guarded(Bounded(store, 30), expected_id), 4)), heard.append
+        ),
     }[how]()
+
+
+async def expected_id() -> str:
+    return STORE_ID

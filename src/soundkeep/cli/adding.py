@@ -16,7 +16,7 @@ from soundkeep.cli.failures import FAILED, sentence
 from soundkeep.cli.options import Options, options_of, run
 from soundkeep.cli.output import byte_progress, complain, printable, say, say_json, size
 from soundkeep.cli.service import Document, Service
-from soundkeep.errors import BadInput, Conflict, JailFailed
+from soundkeep.errors import BadInput, Conflict, JailFailed, SettingsError
 from soundkeep.intake.parsing import new_track
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import DEFAULT_OWNER, Visibility, track_path
@@ -47,7 +47,7 @@ def add(
 ) -> None:
     """Keep audio files."""
     if len(files) > 1 and (path or id or title):
-        raise BadInput("--path, --id and --title are for one file")
+        raise SettingsError("--path, --id and --title are for one file")
     given = {
         "path": path,
         "id": id,

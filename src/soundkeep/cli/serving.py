@@ -12,7 +12,6 @@ import typer
 from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import complain
 from soundkeep.settings import Settings
-from soundkeep.worker import Worker
 
 STOP_SECONDS = 20.0
 IDLE_SECONDS = 5.0
@@ -31,6 +30,7 @@ def serve(
     """Serve tracks over HTTP, and work off the ledger."""
     # Not above: other verbs do without these libraries, which take a second to load.
     from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415
+    from soundkeep.worker import Worker  # noqa: PLC0415
 
     options = options_of(context)
     serving = serve_web(

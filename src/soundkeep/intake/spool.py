@@ -28,6 +28,7 @@ from soundkeep.errors import (
 )
 
 UPLOADS = "uploads"
+RENAME_ATTEMPTS = 5  # the directory may be removed again between being made and being used
 TEMPORARY = Path(".soundkeep") / "tmp"
 
 
@@ -133,7 +134,7 @@ def _write_all(file: int, piece: bytes) -> None:
 def _publish(temporary: Path, path: Path) -> None:
     """Renames and makes the new name durable."""
     with _named():
-        temporary.rename(path)
+        _rename(temporary, path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
@@ -142,6 +143,18 @@ def _publish(temporary: Path, path: Path) -> None:
             raise
         finally:
             os.close(directory)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """The directory goes with its last upload; whoever brings the next makes it anew."""
+    for _ in range(RENAME_ATTEMPTS):
+        try:
+            temporary.rename(path)
+        except FileNotFoundError:
+            path.parent.mkdir(exist_ok=True)
+        else:
+            return
+    temporary.rename(path)
 
 
 async def _uncancelled(work: Coroutine[None, None, None]) -> None:

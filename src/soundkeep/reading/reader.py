@@ -172,11 +172,15 @@ class Reader:
     async def _doubt(self, copy: Copy, error: StoreError) -> None:
         """An absence counts only if the store itself is there: unreachable is not lost."""
         try:
-            if isinstance(error, NotFound):
-                await self._stores[copy.store].probe()
+            if isinstance(error, NotFound) and not await self._is_absent(copy):
+                return
             await self._catalog.write(copies.doubt, copy.id, f"{error.code}: {error}")
         except SoundkeepError as fault:
             log.info("doubt not noted", store=copy.store, key=copy.key, why=str(fault))
+
+    async def _is_absent(self, copy: Copy) -> bool:
+        """Whether the store itself, and the right one, says that nothing is there."""
+        return await self._stores[copy.store].stat(copy.locator or copy.key) is None
 
 
 async def _abandon(task: asyncio.Task[bytes], feed: Feed) -> None:

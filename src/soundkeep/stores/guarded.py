@@ -1,8 +1,9 @@
-"""A store that makes sure it is the right one before it writes, and before it lets an absence be
-believed.
+"""A store that makes sure it is the right one before it changes anything, and before it lets an
+absence be believed.
 
 A directory that was unmounted behind our back is empty and willing: without this, bytes would be
-written under its mount point, and everything on it would look lost.
+written under its mount point, and everything on it would look lost. In another store that came in
+its place the same key may be somebody's only copy: so deleting asks first, too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Guarded(Wrapped):
         if found is None:
             await self._check()
         return found
+
+    async def delete(self, locator: str) -> None:
+        await self._check()
+        await self.inner.delete(locator)
 
     def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
         return self._checked(self.inner.open(locator, start, stop))

@@ -130,7 +130,7 @@ class Source(Protocol):
     def cache_seconds(self) -> int | None: ...
     @property
     def file(self) -> Path | None:
-        """The same bytes as a local file that nobody will ever change, if there is one."""
+        """The same bytes as a local file, synced, that nobody will ever change, if there is one."""
         ...
 
     def open(self, start: int = 0, stop: int | None = None) -> Bytes:

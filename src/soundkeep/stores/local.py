@@ -19,7 +19,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from datetime import timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
@@ -43,11 +42,9 @@ from soundkeep.stores.files import (
     OpenFile,
     make_directories,
     open_regular,
-    place,
     remove_empty,
     remove_if_old,
     sync_directory,
-    sync_up_to,
 )
 from soundkeep.stores.interface import (
     MARKER_KEY,
@@ -118,8 +115,13 @@ class LocalStore:
     async def put(self, key: Key, source: Source) -> Receipt:
         check_fits(self.caps, source)
         await self._run(self._require_drafts)
-        if not await self._run(self._linked, key, source):
-            await self._write(key, source)
+        draft = self._draft(str(key))
+        try:
+            if not await self._linked(draft, source):
+                await self._write(draft, source)
+        except BaseException:
+            draft.abandon(self._threads)
+            raise
         return Receipt(str(key))
 
     async def stat(self, locator: str) -> Stat | None:
@@ -201,33 +203,16 @@ class LocalStore:
 
     # --- one object -------------------------------------------------------------------------
 
-    def _linked(self, key: Key, source: Source) -> bool:
-        """Takes the source's file over without reading it, if nothing lies there yet.
+    async def _linked(self, draft: FileDraft, source: Source) -> bool:
+        file = source.file
+        return file is not None and await self._run(draft.link, file, source.size_bytes)
 
-        The bytes are on the disk already: whoever offers a file has synced it. A repair never
-        ends here, since what it mends may be this very inode.
-        """
-        target = self.path_of(str(key))
-        if source.file is None or not _is_whole(source.file, source.size_bytes):
-            return False
-        try:
-            place(partial(os.link, source.file, target, follow_symlinks=False), target)
-        except OSError:
-            return False  # something is there, or another file system: writing will tell
-        sync_up_to(self.path, target.parent)
-        return True
-
-    async def _write(self, key: Key, source: Source) -> None:
-        draft = self._draft(str(key))
-        try:
-            await self._run(draft.begin)
-            async with aclosing(regrouped(exactly(source), CHUNK_BYTES)) as pieces:
-                async for piece in pieces:
-                    await self._run(draft.write, piece)
-            await self._run(draft.publish)
-        except BaseException:
-            draft.abandon(self._threads)
-            raise
+    async def _write(self, draft: FileDraft, source: Source) -> None:
+        await self._run(draft.begin)
+        async with aclosing(regrouped(exactly(source), CHUNK_BYTES)) as pieces:
+            async for piece in pieces:
+                await self._run(draft.write, piece)
+        await self._run(draft.publish)
 
     def _draft(self, locator: str) -> FileDraft:
         return FileDraft(self._drafts, self.path_of(locator), self.path)
@@ -273,14 +258,6 @@ class LocalStore:
                 yield from self._walk(directory / name, locator, prefix, after)
             elif stat := _listed(locator, entry):
                 yield stat
-
-
-def _is_whole(file: Path, size_bytes: int) -> bool:
-    try:
-        found = file.lstat()
-    except OSError:
-        return False
-    return modes.S_ISREG(found.st_mode) and found.st_size == size_bytes
 
 
 def _stat_of(locator: str, found: os.stat_result) -> Stat | None:

@@ -1,0 +1,99 @@
+"""The verbs say the same of a data directory and of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.commands import Program, program, serving, wav
+
+SOUND = wav(300_000, 1)
+
+
+@pytest.fixture(params=["directory", "server"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
+    if request.param == "directory":
+        yield program(tmp_path / "data")
+        return
+    with serving(tmp_path / "data") as (url, key):
+        yield program(tmp_path / "unused", SOUNDKEEP_URL=url, SOUNDKEEP_KEY=key)
+
+
+def test_a_sound_goes_in_is_seen_comes_out_and_is_deleted(run: Program, tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    file.write_bytes(SOUND)
+    options = ("--path", "x/a.wav", "--id", "one", "--title", "One", "--metadata", '{"n": 1}')
+    added = run.json("add", file, *options)
+    assert (added["id"], added["path"], added["title"]) == ("one", "x/a.wav", "One")
+    assert added["metadata"] == {"n": 1}
+
+    assert run.json("ls", "--prefix", "x/")["items"][0]["digest"] == added["digest"]
+    assert run.json("show", "one")["size_bytes"] == len(SOUND)
+
+    out = tmp_path / "out.wav"
+    run("get", "one", "-o", out)
+    assert out.read_bytes() == SOUND
+    assert run("get", "one", "-o", "-").stdout == SOUND
+
+    assert run.json("status")["tracks"] >= 0
+    assert "due now" in run("retry").stdout.decode()
+    assert run.json("rm", "one")[0]["id"] == "one"
+    run("show", "one", fails=1)
+
+
+def test_standard_input_is_kept_like_a_file(run: Program) -> None:
+    run("add", "-", "--id", "piped", given=SOUND)
+    assert run("get", "piped", "-o", "-").stdout == SOUND
+
+
+def test_one_bad_file_does_not_keep_out_the_good_ones(run: Program, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    good.write_bytes(SOUND)
+    bad.write_bytes(b"no sound")
+    done = run("add", bad, tmp_path / "absent.wav", good, fails=1)
+    assert len(done.stderr.decode().splitlines()) == 2
+    assert "good.wav" in done.stdout.decode()
+
+
+def test_what_is_not_there_is_said_in_one_line(run: Program, tmp_path: Path) -> None:
+    for words in (("show", "nope"), ("get", "nope", "-o", tmp_path / "f"), ("rm", "nope")):
+        done = run(*words, fails=1)
+        assert done.stderr.decode().splitlines() == ["soundkeep: there is no track nope"]
+    assert not (tmp_path / "f").exists()
+    assert b"there is no store" in run("retry", "--store", "nope", fails=2).stderr
+
+
+def test_a_prefix_is_deleted_only_when_confirmed(run: Program) -> None:
+    for name in ("p/1.wav", "p/2.wav", "q/3.wav"):
+        run("add", "-", "--path", name, given=wav(4_000, hash(name)))
+    run("rm", "--prefix", "p/", given=b"n\n", fails=1)
+    assert len(run.json("ls", "--prefix", "p/")["items"]) == 2
+    run("rm", "--prefix", "p/", "--yes")
+    assert not run.json("ls", "--prefix", "p/")["items"]
+    assert len(run.json("ls", "--prefix", "q/")["items"]) == 1
+
+
+def test_the_directory_can_be_used_while_a_server_runs_on_it(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (url, key):
+        here = program(tmp_path / "data")
+        there = program(tmp_path / "unused", SOUNDKEEP_URL=url, SOUNDKEEP_KEY=key)
+        here("add", "-", "--id", "here", given=SOUND)
+        there("add", "-", "--id", "there", given=wav(5_000, 2))
+        assert there("get", "here", "-o", "-").stdout == SOUND
+        assert here("get", "there", "-o", "-").stdout == wav(5_000, 2)
+
+
+def test_status_says_that_all_copies_share_a_device(tmp_path: Path) -> None:
+    assert b"one device" in program(tmp_path / "data")("status").stdout
+
+
+def test_a_missing_copy_fails_the_check_and_is_named(tmp_path: Path) -> None:
+    run = program(tmp_path / "data")
+    run("add", "-", "--id", "one", given=SOUND)
+    (tmp_path / "data/audio/.soundkeep/store.json").unlink()
+    run("add", "-", "--id", "two", given=wav(5_000, 2))
+    done = run("check", fails=1)
+    assert b"disk" in done.stdout
+    assert b"out" in run("status").stdout
