@@ -35,7 +35,7 @@ events {{ worker_connections 1024; }}
 http {{
     access_log off;
     sendfile on;
-    tcp_nopush on;
+    tcp_nopush off;
     default_type audio/mpeg;
     keepalive_requests 1000000000;
     client_max_body_size 0;

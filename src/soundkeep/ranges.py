@@ -13,7 +13,7 @@ _RANGE = re.compile(
     r"bytes[ \t]*=[ \t]*(?:([0-9]+)-([0-9]*)|-([0-9]+))[ \t]*", re.IGNORECASE | re.ASCII
 )
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_MAX_DIGITS = 19  # beyond any size; Python refuses to convert thousands of digits
+_MAX_DIGITS = 4000  # Python refuses to convert more; a longer number counts as this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +85,6 @@ def _suffix(length: int, size_bytes: int) -> ByteRange | Unsatisfiable:
 
 
 def _number(digits: str) -> int:
-    return int(digits) if len(digits) <= _MAX_DIGITS else int("9" * _MAX_DIGITS)
+    if len(digits) > _MAX_DIGITS:
+        digits = digits.lstrip("0")
+    return int(digits) if len(digits) <= _MAX_DIGITS else 10**_MAX_DIGITS

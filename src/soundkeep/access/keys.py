@@ -9,38 +9,46 @@ import secrets
 import stat
 from pathlib import Path
 
+import structlog
+
 from soundkeep.errors import SettingsError
 
 KEY_BYTES = 32
 FILE_NAME = "admin.key"
+
+log = structlog.get_logger()
 
 
 def load_or_make_admin_key(path: Path, configured: str | None) -> tuple[str, bool]:
     """The key, and whether it was made just now. A configured key wins over the file.
 
     Of two processes that start at once both get the same key. A file that others may read is
-    tightened to its owner. Raises `SettingsError`.
+    tightened to its owner, and that is said. Raises `SettingsError`.
     """
     if configured is not None:
         return _checked(configured, "SOUNDKEEP_ADMIN_KEY"), False
     try:
         made = _make(path)
+        text = path.read_text(encoding="ascii", errors="replace").strip()
         _tighten(path)
-        return _checked(path.read_text().strip(), str(path)), made
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
+    return _checked(text, str(path)), made
 
 
 class KeyRing:
     """Tells whether an `Authorization` field carries the key, in constant time."""
 
     def __init__(self, key: str) -> None:
-        self._expected = hashlib.sha256(f"Bearer {key}".encode()).digest()
+        self._exact = f"Bearer {key}".encode()
+        self._expected = hashlib.sha256(self._exact).digest()
 
     def allows(self, authorization: bytes | None) -> bool:
         """`authorization` is the field's value as it came. The scheme may be in any case."""
         if authorization is None:
             return False
+        if hmac.compare_digest(authorization, self._exact):
+            return True  # as nearly everybody writes it, in a third of the time
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             return False
@@ -59,6 +67,7 @@ def _make(path: Path) -> bool:
         os.write(file, secrets.token_urlsafe(KEY_BYTES).encode() + b"\n")
         os.fsync(file)
         os.link(temporary, path)
+        _sync(path.parent)
     except FileExistsError:
         return False
     finally:
@@ -67,10 +76,19 @@ def _make(path: Path) -> bool:
     return True
 
 
+def _sync(directory: Path) -> None:
+    """The key is shown once, so its name must outlive a power cut as well."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _tighten(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
         path.chmod(0o600)
+        log.warning("others could read the admin key; now only its owner can", path=str(path))
 
 
 def _checked(key: str, source: str) -> str:

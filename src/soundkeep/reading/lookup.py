@@ -10,8 +10,10 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from soundkeep import model
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.errors import BadId
 from soundkeep.model import Copy, Track
 
 MAX_AGE_SECONDS = 1.0
@@ -20,11 +22,14 @@ MAX_ENTRIES = 10_000
 
 @dataclass(slots=True)
 class Found:
-    """A track and its copies, as they were at most a second ago. `headers` is the caller's."""
+    """A track and its copies, as they were at most a second ago.
+
+    What a caller makes of them it may keep in `prepared`, for as long as the answer lives.
+    """
 
     track: Track
     copies: tuple[Copy, ...]
-    headers: object = None
+    prepared: object = None
 
 
 class Lookup:
@@ -45,27 +50,49 @@ class Lookup:
     async def track(self, track_id: str) -> Found | None:
         """The track, or None. Raises `CatalogUnavailable`."""
         known, found = self.cached(track_id)
-        if known:
+        if known or not _is_id(track_id):
             return found
         task = self._asking.get(track_id)
         if task is None:
-            task = self._asking[track_id] = asyncio.create_task(self._ask(track_id))
-            task.add_done_callback(lambda _: self._asking.pop(track_id, None))
+            task = asyncio.create_task(self._ask(track_id))
+            self._asking[track_id] = task
+            task.add_done_callback(lambda done: self._asked(track_id, done))
         return await asyncio.shield(task)
 
     def forget(self, track_id: str) -> None:
-        """What this process itself has changed is looked up anew at once."""
+        """What this process itself has changed is looked up anew at once.
+
+        A query that runs already may have seen the former state: its answer is not kept.
+        """
         self._known.pop(track_id, None)
         self._asking.pop(track_id, None)
 
     async def _ask(self, track_id: str) -> Found | None:
-        asked_at = time.monotonic()
+        expires_at = time.monotonic() + MAX_AGE_SECONDS
         found = await self._catalog.read(_find, track_id)
-        self._known[track_id] = (asked_at + MAX_AGE_SECONDS, found)
+        if self._asking.get(track_id) is asyncio.current_task():
+            self._remember(track_id, expires_at, found)
+        return found
+
+    def _asked(self, track_id: str, done: asyncio.Task[Found | None]) -> None:
+        if self._asking.get(track_id) is done:
+            del self._asking[track_id]
+        if not done.cancelled():
+            done.exception()  # whoever waits has it too; nobody may be waiting any more
+
+    def _remember(self, track_id: str, expires_at: float, found: Found | None) -> None:
+        self._known[track_id] = (expires_at, found)
         self._known.move_to_end(track_id)
         while len(self._known) > MAX_ENTRIES:
             self._known.popitem(last=False)
-        return found
+
+
+def _is_id(text: str) -> bool:
+    """What can be no id is not asked for: a database may refuse even to look for it."""
+    try:
+        return model.track_id(text) == text
+    except BadId:
+        return False
 
 
 def _find(tx: Tx, track_id: str) -> Found | None:

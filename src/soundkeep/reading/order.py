@@ -1,4 +1,4 @@
-"""Which copy is read first: by what we know of it, by cost, by health, then by policy."""
+"""Which copy is read first: by what we know of it, by health, by cost, then by policy."""
 
 from __future__ import annotations
 
@@ -23,21 +23,12 @@ class HasPaths(Protocol):
     def path_of(self, locator: str) -> Path: ...
 
 
-def local_path(store: Store, copy: Copy) -> Path | None:
-    """The file of a copy, if its store keeps files; through whatever wrappers are around it."""
-    inner: object = store
-    while not isinstance(inner, HasPaths):
-        inner = getattr(inner, "inner", None)
-        if inner is None:
-            return None
-    return inner.path_of(copy.locator or copy.key)
-
-
 class Order:
     """Sorts copies, and remembers for a while which stores have just failed."""
 
     def __init__(self, stores: Mapping[str, Store], keep: Sequence[str]) -> None:
         self._stores = stores
+        self._files = {name: files for name in stores if (files := _files_of(stores[name]))}
         self._rank = {name: rank for rank, name in enumerate(keep)}
         self._unwell_until: dict[str, float] = {}
 
@@ -49,9 +40,14 @@ class Order:
         """The store gave a good chunk."""
         self._unwell_until.pop(store, None)
 
+    def path(self, copy: Copy) -> Path | None:
+        """The file of a copy, if its store keeps files on this machine."""
+        files = self._files.get(copy.store)
+        return files.path_of(copy.locator or copy.key) if files else None
+
     def cost(self, copy: Copy) -> int:
         """0 for a file of this machine, 1 for anything that must be asked."""
-        return 0 if local_path(self._stores[copy.store], copy) else 1
+        return 0 if copy.store in self._files else 1
 
     def sort(self, copies: Iterable[Copy]) -> list[Copy]:
         """The copies that can be read, best first. Doubted ones come last, but they do come:
@@ -67,3 +63,13 @@ class Order:
             copy.store.startswith(INBOX_PREFIX),
             self._rank.get(copy.store, len(self._rank)),
         )
+
+
+def _files_of(store: Store) -> HasPaths | None:
+    """The directory behind a store, through whatever wrappers are around it."""
+    inner: object = store
+    while inner is not None:
+        if isinstance(inner, HasPaths):
+            return inner
+        inner = getattr(inner, "inner", None)
+    return None

@@ -9,98 +9,113 @@ verified just after the file changed is not trusted yet.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
-from soundkeep.digest import CHUNK_BYTES, Digest, chunk_span
+from soundkeep.digest import CHUNK_BYTES, chunk_span
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
 from soundkeep.model import Blob
 
 RACY_NS = 50_000_000
 MAX_FILES = 4096
 
-Identity = tuple[int, int, int, int, int]
+_READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hang us
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+Identity = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
 
 
 @dataclass(slots=True)
-class _Trusted:
+class _Marks:
+    """Which chunks of a file that looks like this were verified, and how long that is believed."""
+
     identity: Identity
     until: float
     chunks: bytearray  # 1 where a chunk was verified
 
+    def hold(self, index: int) -> bool:
+        """Whether this chunk needs no hashing."""
+        return bool(self.chunks[index]) and time.monotonic() < self.until
+
 
 class Trust:
-    """Which chunks of which files were verified, and until when that is believed."""
+    """What was verified of which files, for so many seconds and of the files read last."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, max_files: int = MAX_FILES) -> None:
         self._seconds = seconds
-        self._files: OrderedDict[tuple[Digest, str], _Trusted] = OrderedDict()
+        self._max_files = max_files
+        self._files: OrderedDict[tuple[str, bytes], _Marks] = OrderedDict()
 
-    def chunks(self, blob: Blob, path: str, identity: Identity) -> bytearray:
-        """The marks for this file as it is now; fresh ones if it changed or time is up."""
-        name = (blob.digest, path)
+    def marks(self, path: str, blob: Blob, identity: Identity) -> _Marks:
+        """The marks of this file as it looks now; fresh ones if it changed or time is up."""
+        name = (path, blob.digest.raw)
         known = self._files.get(name)
-        if known is None or known.identity != identity or known.until < time.monotonic():
-            until = time.monotonic() + self._seconds
-            known = _Trusted(identity, until, bytearray(len(blob.chunk_hashes)))
+        now = time.monotonic()
+        if known is None or known.identity != identity or known.until <= now:
+            known = _Marks(identity, now + self._seconds, bytearray(len(blob.chunk_hashes)))
             self._files[name] = known
-            if len(self._files) > MAX_FILES:
-                self._files.popitem(last=False)
-        return known.chunks
+        self._files.move_to_end(name)
+        if len(self._files) > self._max_files:
+            self._files.popitem(last=False)
+        return known
 
 
 class LocalFile:
-    """One open file that should hold a blob. Close it."""
+    """One open file that should hold a blob, closed with the last reference to it.
 
-    def __init__(self, path: Path, blob: Blob, trust: Trust) -> None:
-        """Raises `NotFound`, `Unavailable`, `Truncated`."""
+    A thread that still reads holds one, so its number is never given to another file under it.
+    """
+
+    def __init__(self, path: str, blob: Blob, trust: Trust) -> None:
+        """Raises `NotFound`, `Unavailable` or `Truncated`."""
+        self._number = _opened(path)
+        self._path = path
         self._blob = blob
-        try:
-            self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise NotFound(f"{path.name} is not there") from None
-        except OSError as error:
-            raise Unavailable(f"{path.name}: {error.strerror}") from error
-        self._identity = _identity(self._file)
-        self._trusted = trust.chunks(blob, str(path), self._identity)
-        if self._identity[2] != blob.size_bytes:
-            self.close()
-            raise Truncated(f"{self._identity[2]} of {blob.size_bytes} bytes are there")
+        self._trust = trust
+        self._marks = self._look()
 
-    def close(self) -> None:
-        os.close(self._file)
-
-    def is_quick(self, start: int, stop: int) -> bool:
-        """Whether the bytes were verified before, so that reading them costs no hashing."""
-        return all(self._trusted[start // CHUNK_BYTES : -(-stop // CHUNK_BYTES)])
+    def __del__(self) -> None:
+        number = getattr(self, "_number", None)
+        if number is not None:
+            os.close(number)
 
     def read(self, start: int, stop: int, *, wait: bool = True) -> bytes | bytearray:
         """Verified bytes of a range within one chunk.
 
-        Raises `Corrupt` or `Truncated` if they are not good, and `BlockingIOError` when they are
-        not in memory and `wait` is false.
+        Raises `Corrupt`, `Truncated` or `Unavailable`, and `BlockingIOError` when they are not in
+        memory and `wait` is false.
         """
         index = start // CHUNK_BYTES
-        if self._trusted[index]:
+        if self._marks.hold(index):
             data = self._pread(start, stop, wait)
-            if _identity(self._file) == self._identity:
+            if _identity(self._number) == self._marks.identity:
                 return data
-            raise Corrupt("the file changed while it was read")
+            self._marks = self._look()  # touched, linked or written to: the hash will tell
+        return self._read_verified(index, start, stop, wait)
+
+    def _read_verified(self, index: int, start: int, stop: int, wait: bool) -> bytes | bytearray:
         first, last = chunk_span(index, self._blob.size_bytes)
+        before_ns = time.time_ns()
         chunk = self._pread(first, last, wait)
         self._blob.chunk_hashes.check(index, memoryview(chunk))
-        self._trust(index)
-        return chunk[start - first : stop - first]
+        if self._stood_still(before_ns):
+            self._marks.chunks[index] = 1
+        return chunk if (start, stop) == (first, last) else chunk[start - first : stop - first]
 
-    def _trust(self, index: int) -> None:
-        """A mark is set only if the file stood still around the read."""
-        identity = _identity(self._file)
-        age = time.time_ns() - max(identity[3], identity[4])
-        if identity == self._identity and age > RACY_NS:
-            self._trusted[index] = 1
+    def _stood_still(self, before_ns: int) -> bool:
+        """Whether any change since the read began is sure to show in the file's times."""
+        *_, modified_ns, changed_ns = identity = _identity(self._number)
+        age_ns = before_ns - max(modified_ns, changed_ns)
+        return identity == self._marks.identity and age_ns > RACY_NS
+
+    def _look(self) -> _Marks:
+        identity = _identity(self._number)
+        if identity[2] != self._blob.size_bytes:
+            raise Truncated(f"{identity[2]} of {self._blob.size_bytes} bytes are there")
+        return self._trust.marks(self._path, self._blob, identity)
 
     def _pread(self, start: int, stop: int, wait: bool) -> bytes | bytearray:
         try:
@@ -108,20 +123,40 @@ class LocalFile:
         except BlockingIOError:
             raise
         except OSError as error:
-            raise Corrupt(f"reading failed: {error.strerror}") from error
+            kind = Corrupt if error.errno == errno.EIO else Unavailable
+            raise kind(f"reading failed: {error.strerror}") from error
         if len(data) < stop - start:
             raise Truncated("the file ended early")
         return data
 
     def _pread_once(self, start: int, stop: int, wait: bool) -> bytes | bytearray:
         if wait:
-            return os.pread(self._file, stop - start, start)
+            return os.pread(self._number, stop - start, start)
         buffer = bytearray(stop - start)
-        if os.preadv(self._file, [buffer], start, os.RWF_NOWAIT) < len(buffer):
-            raise BlockingIOError
+        if self._in_memory(buffer, start) < len(buffer):
+            raise BlockingIOError  # not all of it is in memory, or the file is shorter
         return buffer
 
+    def _in_memory(self, buffer: bytearray, start: int) -> int:
+        """Fills the buffer with what is there at once. Many file systems (tmpfs, NFS, FUSE) cannot
+        be asked that: theirs is as if it were not there."""
+        try:
+            return os.preadv(self._number, [buffer], start, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                return 0
+            raise
 
-def _identity(file: int) -> Identity:
-    stat = os.fstat(file)
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, _READING)
+    except _ABSENT:
+        raise NotFound("the file is not there") from None
+    except OSError as error:
+        raise Unavailable(f"the file cannot be opened: {error.strerror}") from error
+
+
+def _identity(number: int) -> Identity:
+    stat = os.fstat(number)
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,21 +1,21 @@
 """The hot path: `GET /audio/{track_id}` as a plain ASGI class.
 
-Every byte is verified before it is sent. A file of this machine is read inline, a chunk at a
-time; whatever goes wrong with it, `reading` continues at the exact byte from the next copy. When
-nothing is left the connection is aborted: a short body must never look like a clean end.
-Measured choices are in docs/decisions/0005.
+Every byte is verified before it is sent: `reading.body` sees to that, and goes on from another
+copy at the exact byte when one fails. When nothing is left the connection is ended short of its
+`Content-Length`: a cut sound must never look like a whole one. Measured choices are in
+docs/decisions/0005.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, MutableMapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+import structlog
+
 from soundkeep.access.keys import KeyRing
-from soundkeep.digest import CHUNK_BYTES
-from soundkeep.errors import CatalogUnavailable, StoreError, Unplayable
+from soundkeep.errors import CatalogUnavailable, SoundkeepError, Unplayable
 from soundkeep.model import Copy, Track
 from soundkeep.ranges import (
     ByteRange,
@@ -24,10 +24,10 @@ from soundkeep.ranges import (
     none_match_holds,
     parse_range,
 )
+from soundkeep.reading.body import Body
 from soundkeep.reading.lookup import Found, Lookup
-from soundkeep.reading.order import local_path
 from soundkeep.reading.reader import Reader
-from soundkeep.reading.trusted import LocalFile, Trust
+from soundkeep.reading.trusted import Trust
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.web.headers import (
@@ -37,16 +37,17 @@ from soundkeep.web.headers import (
     preflight_headers,
     sound_headers,
 )
-from soundkeep.web.problems import problem
+from soundkeep.web.problems import RETRY_SECONDS, problem
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/audio/"
+METHODS = b"GET, HEAD, OPTIONS"
 WATCHED_BYTES = 2 * 1024 * 1024  # longer bodies notice when their listener has gone
 
-Pieces = AsyncGenerator[bytes | bytearray, None]
+log = structlog.get_logger()
 
 
 class Delivery:
@@ -62,7 +63,6 @@ class Delivery:
     ) -> None:
         self._lookup = lookup
         self._reader = reader
-        self._stores = stores
         self._keys = keys
         self._origins = frozenset(settings.http.cors_origins)
         self._trust = Trust(settings.reading.trust_seconds)
@@ -78,133 +78,133 @@ class Delivery:
 
     async def _answer(self, request: _Request) -> None:
         if request.method == "OPTIONS":
-            await request.send(204, preflight_headers())
-            return
-        if request.method not in ("GET", "HEAD"):
-            await request.refuse(405, "method_not_allowed", "sound is read with GET or HEAD")
-            return
-        try:
-            found = await self._find(request.path[len(PREFIX) :])
-        except CatalogUnavailable as error:
-            await request.refuse(503, error.code, str(error))
-            return
-        if found is None or not self._may_hear(found.track, request):
-            await request.refuse(404, "no_such_track", "there is no such track")
-            return
-        await self._send_sound(found, request)
+            await request.send(204, [(b"allow", METHODS), *preflight_headers()])
+        elif request.method not in ("GET", "HEAD"):
+            allow = (b"allow", METHODS)
+            await request.refuse(405, "method_not_allowed", "sound is read with GET or HEAD", allow)
+        else:
+            try:
+                sound = await self._find(request.path[len(PREFIX) :])
+            except CatalogUnavailable as error:
+                await request.refuse_for_now(error)
+                return
+            if sound is None or not self._may_hear(sound, request):
+                await request.refuse(404, "no_such_track", "there is no such track")
+            else:
+                await self._send_sound(sound, request)
 
-    async def _find(self, name: str) -> Found | None:
+    async def _find(self, name: str) -> _Sound | None:
         """The whole name is looked up first; then it may be an id with an extension."""
         for track_id in dict.fromkeys((name, name.rpartition(".")[0])):
             known, found = self._lookup.cached(track_id)
-            if not known and track_id:
+            if not known:
                 found = await self._lookup.track(track_id)
             if found is not None:
-                return found
+                return self._prepared(found)
         return None
 
-    def _may_hear(self, track: Track, request: _Request) -> bool:
-        return track.public or self._keys.allows(request.headers.get(b"authorization"))
+    def _prepared(self, found: Found) -> _Sound:
+        """Made once for each look-up, so once a second at most."""
+        if not isinstance(found.prepared, _Sound):
+            found.prepared = _Sound(found.track, self._local(found))
+        return found.prepared
 
-    async def _send_sound(self, found: Found, request: _Request) -> None:
-        headers = found.headers
-        if headers is None:
-            headers = found.headers = sound_headers(found.track)
-        assert isinstance(headers, list)
-        etag, size = etag_of(found.track), found.track.blob.size_bytes
-        if not none_match_holds(request.text(b"if-none-match"), etag):
-            await request.send(304, headers)
+    def _local(self, found: Found) -> tuple[Copy, str] | None:
+        best = next(iter(self._reader.order.sort(found.copies)), None)
+        path = self._reader.order.path(best) if best else None
+        return (best, str(path)) if best and path else None
+
+    def _may_hear(self, sound: _Sound, request: _Request) -> bool:
+        return sound.public or self._keys.allows(request.headers.get(b"authorization"))
+
+    async def _send_sound(self, sound: _Sound, request: _Request) -> None:
+        """Conditions come before the range (RFC 9110, 13.2.2)."""
+        if not none_match_holds(request.text(b"if-none-match"), sound.etag):
+            await request.send(304, sound.headers)
             return
-        asked = parse_range(request.text(b"range"), size)
-        if asked is not None and not if_range_holds(request.text(b"if-range"), etag):
+        asked = parse_range(request.text(b"range"), sound.size_bytes)
+        if asked is not None and not if_range_holds(request.text(b"if-range"), sound.etag):
             asked = None
         if isinstance(asked, Unsatisfiable):
-            unsatisfiable = [*headers, (b"content-range", b"bytes */%d" % size)]
-            await request.send(416, unsatisfiable)
-            return
-        await self._send_range(found, asked, headers, request)
-
-    async def _send_range(
-        self, found: Found, asked: ByteRange | None, headers: Headers, request: _Request
-    ) -> None:
-        blob = found.track.blob
-        wanted = asked or ByteRange(0, blob.size_bytes)
-        headers = [
-            *headers,
-            (b"content-type", blob.sound.media_type.encode()),
-            (b"content-length", b"%d" % wanted.size_bytes),
-        ]
-        if asked is not None:
-            headers.append((b"content-range", asked.content_range(blob.size_bytes).encode()))
-        status = 206 if asked is not None else 200
-        if request.method == "HEAD":
-            await request.send(status, headers)
-            return
-        async with aclosing(self._pieces(found, wanted)) as pieces:
-            await self._stream(pieces, wanted, status, headers, request)
+            content_range = (b"content-range", b"bytes */%d" % sound.size_bytes)
+            await request.refuse(
+                416, "range_not_satisfiable", "the range lies beyond the end", content_range
+            )
+        elif request.method == "HEAD":
+            await request.send(*sound.head(asked))
+        else:
+            start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
+            body = Body(self._reader, self._trust, sound.blob, start, stop, sound.local)
+            try:
+                await self._stream(body, stop - start, sound.head(asked), request)
+            finally:
+                await body.close()
 
     async def _stream(
-        self, pieces: Pieces, wanted: ByteRange, status: int, headers: Headers, request: _Request
+        self, body: Body, size_bytes: int, head: tuple[int, Headers], request: _Request
     ) -> None:
         """Nothing is promised before the first piece is there; nothing ends cleanly too soon."""
         try:
-            piece = await anext(pieces, b"")
-        except Unplayable as error:
-            await request.refuse(503, error.code, str(error), [(b"retry-after", b"5")])
+            piece = await body.next()
+        except (Unplayable, CatalogUnavailable) as error:
+            await request.refuse_for_now(error)
             return
-        await request.start(status, headers)
-        left = wanted.size_bytes - len(piece)
+        await request.start(*head)
+        if len(piece) == size_bytes:
+            await request.body(piece, more=False)
+            self.sent_bytes += size_bytes
+        else:
+            await self._stream_on(body, piece, size_bytes, request)
+
+    async def _stream_on(
+        self, body: Body, piece: bytes | bytearray, size_bytes: int, request: _Request
+    ) -> None:
+        """The pieces after the first. A server that is left without the last one (uvicorn
+        among them) closes the connection, which a client sees by the length."""
+        left = size_bytes
         async with _Watch(request, enabled=left > WATCHED_BYTES) as watch:
-            await request.body(piece, more=left > 0)
-            async for piece in pieces:
+            while not watch.gone:
                 left -= len(piece)
                 await request.body(piece, more=left > 0)
-                if watch.gone:
+                self.sent_bytes += len(piece)
+                if not left:
                     return
-        self.sent_bytes += wanted.size_bytes
+                try:
+                    piece = await body.next()
+                except (Unplayable, CatalogUnavailable) as error:
+                    log.warning("a sound was cut", path=request.path, left=left, why=str(error))
+                    return
 
-    async def _pieces(self, found: Found, wanted: ByteRange) -> Pieces:
-        """Verified pieces: from a local file while it is good, then from wherever they are."""
-        at = wanted.start
-        local = self._local(found)
-        if local is not None:
-            copy, file = local
-            try:
-                while at < wanted.stop:
-                    stop = min(wanted.stop, at - at % CHUNK_BYTES + CHUNK_BYTES)
-                    try:
-                        piece = file.read(at, stop, wait=False)
-                    except BlockingIOError:
-                        piece = await asyncio.to_thread(file.read, at, stop)
-                    yield piece
-                    at = stop
-            except StoreError as error:
-                self._reader.failed(copy, error)
-            finally:
-                file.close()
-        if at < wanted.stop:
-            rest = self._reader.open(found.track.blob, at, wanted.stop)
-            async with aclosing(rest):
-                async for piece in rest:
-                    yield piece
 
-    def _local(self, found: Found) -> tuple[Copy, LocalFile] | None:
-        """The best copy's file, if the best copy is a file and can be opened."""
-        best = next(iter(self._reader.order.sort(found.copies)), None)
-        path = local_path(self._stores[best.store], best) if best else None
-        if best is None or path is None:
-            return None
-        try:
-            return best, LocalFile(path, found.track.blob, self._trust)
-        except StoreError as error:
-            self._reader.failed(best, error)
-            return None
+class _Sound:
+    """A track as the hot path wants it: what can be made beforehand is made once."""
+
+    __slots__ = ("_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
+
+    def __init__(self, track: Track, local: tuple[Copy, str] | None) -> None:
+        self.public = track.public
+        self.blob = track.blob
+        self.size_bytes = track.blob.size_bytes
+        self.etag = etag_of(track)
+        self.local = local  # the best copy and its file, if the best copy is a file
+        self.headers = sound_headers(track)
+        self._whole = [*self.headers, (b"content-type", track.blob.sound.media_type.encode())]
+
+    def head(self, asked: ByteRange | None) -> tuple[int, Headers]:
+        """Status and headers of an answer with a body."""
+        if asked is None:
+            return 200, [*self._whole, (b"content-length", b"%d" % self.size_bytes)]
+        return 206, [
+            *self._whole,
+            (b"content-length", b"%d" % asked.size_bytes),
+            (b"content-range", asked.content_range(self.size_bytes).encode()),
+        ]
 
 
 class _Request:
     """One request, as the hot path wants it."""
 
-    __slots__ = ("_origin", "_origins", "_send", "headers", "method", "path", "receive")
+    __slots__ = ("_origins", "_send", "headers", "method", "path", "receive")
 
     def __init__(
         self, scope: Message, receive: Receive, send: Send, origins: frozenset[str]
@@ -215,39 +215,39 @@ class _Request:
         self.receive = receive
         self._send = send
         self._origins = origins
-        self._origin = self.headers.get(b"origin")
 
     def text(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
-    async def start(self, status: int, headers: Headers) -> None:
-        every = headers + cors_headers(self._origin, self._origins)
-        await self._send({"type": "http.response.start", "status": status, "headers": every})
+    def start(self, status: int, headers: Headers) -> Awaitable[None]:
+        every = headers + cors_headers(self.headers.get(b"origin"), self._origins)
+        return self._send({"type": "http.response.start", "status": status, "headers": every})
 
-    async def body(self, piece: bytes | bytearray, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+    def body(self, piece: bytes | bytearray, *, more: bool) -> Awaitable[None]:
+        return self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def send(self, status: int, headers: Headers) -> None:
-        """An answer without a body."""
-        if status not in (204, 304) and not any(name == b"content-length" for name, _ in headers):
-            headers = [*headers, (b"content-length", b"0")]
+        """An answer without a body, by its status or its method."""
         await self.start(status, headers)
         await self.body(b"", more=False)
 
-    async def refuse(
-        self, status: int, code: str, detail: str, more: Headers | None = None
-    ) -> None:
+    async def refuse(self, status: int, code: str, detail: str, *more: tuple[bytes, bytes]) -> None:
         """A problem document."""
-        body = problem(status, code, detail)
+        document = problem(status, code, detail)
         headers = [
             (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(body)),
+            (b"content-length", b"%d" % len(document)),
             (b"cache-control", b"no-store"),
-            *(more or []),
+            *more,
         ]
         await self.start(status, headers)
-        await self.body(b"" if self.method == "HEAD" else body, more=False)
+        await self.body(b"" if self.method == "HEAD" else document, more=False)
+
+    async def refuse_for_now(self, error: SoundkeepError) -> None:
+        """What may go well a little later."""
+        retry_after = (b"retry-after", b"%d" % RETRY_SECONDS)
+        await self.refuse(503, error.code, str(error), retry_after)
 
 
 class _Watch:

@@ -1,0 +1,157 @@
+"""One reading of a blob, chunk by chunk, from copy to copy.
+
+A second copy is asked too when the first is slow to answer; whatever goes wrong (an error, a
+stall, a short body, a wrong hash) the next copy continues with the same chunk. A copy that failed
+one chunk may serve the next: exclusion is by chunk, never by stream, and each copy is tried at
+most once for a chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
+
+from soundkeep.errors import CatalogUnavailable, StoreError, Unplayable
+from soundkeep.model import Blob, Copy
+from soundkeep.reading.chunk_cache import ChunkCache
+from soundkeep.reading.feed import Feed
+from soundkeep.reading.order import Order
+from soundkeep.settings import ReadingSettings
+
+
+class Copies(Protocol):
+    """What a stream needs of the reader that started it."""
+
+    @property
+    def order(self) -> Order: ...
+    @property
+    def cache(self) -> ChunkCache: ...
+    @property
+    def settings(self) -> ReadingSettings: ...
+
+    async def copies(self, blob: Blob) -> list[Copy]: ...
+    def feed(self, copy: Copy, blob: Blob, first: int, last: int) -> Feed: ...
+    def failed(self, copy: Copy, error: StoreError) -> None: ...
+
+
+class Stream:
+    """Chunks `first` to `last` (exclusive) of a blob."""
+
+    def __init__(self, reader: Copies, blob: Blob, first: int, last: int) -> None:
+        self._reader = reader
+        self._blob = blob
+        self._index = first  # of the chunk that is next
+        self._last = last
+        self._feed: Feed | None = None
+        self._failed: dict[int, StoreError] = {}  # the copies that could not give that chunk
+        self._reported: set[tuple[int, str]] = set()
+        self._known: list[Copy] = []
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Raises `Unplayable` and `CatalogUnavailable`."""
+        try:
+            while self._index < self._last:
+                yield await self._next()
+                self._index += 1
+                self._failed.clear()
+        finally:
+            await self._leave()
+
+    async def _next(self) -> bytes:
+        if self._feed is not None:
+            try:
+                return self._good(self._feed, await self._feed.next())
+            except StoreError as error:
+                self._note(self._feed, error)
+                await self._leave()
+        cached = self._reader.cache.get(self._blob.digest, self._index)
+        return await self._begin() if cached is None else cached
+
+    async def _begin(self) -> bytes:
+        """The chunk from a copy that was not tried for it yet; that copy then goes on."""
+        while candidates := await self._candidates():
+            won = await self._race(candidates)
+            if won is not None:
+                self._feed, chunk = won
+                return self._good(self._feed, chunk)
+        raise Unplayable(_why(self._blob, self._index, self._failed))
+
+    async def _candidates(self) -> list[Copy]:
+        """The next copy to try, and with it one of no greater cost in case it is slow."""
+        order = self._reader.order
+        left = [c for c in order.sort(await self._copies()) if c.id not in self._failed]
+        hedges = [copy for copy in left[1:] if order.cost(copy) <= order.cost(left[0])]
+        return left[:1] + hedges[:1]
+
+    async def _copies(self) -> list[Copy]:
+        """Asked anew each time, since copies move; a catalog that is out ends no running stream."""
+        try:
+            self._known = await self._reader.copies(self._blob)
+        except CatalogUnavailable:
+            if not self._known:
+                raise
+        return self._known
+
+    async def _race(self, candidates: list[Copy]) -> tuple[Feed, bytes] | None:
+        """The first chunk of the first feed that has one; the others are closed.
+
+        The second starts only if the first is slow. None if all that started failed.
+        """
+        running: dict[asyncio.Task[bytes], Feed] = {}
+        waiting = list(candidates)
+        try:
+            while True:
+                if waiting:
+                    feed = self._reader.feed(waiting.pop(0), self._blob, self._index, self._last)
+                    running[asyncio.create_task(feed.next())] = feed
+                hedge_seconds = self._reader.settings.hedge_seconds if waiting else None
+                done, _ = await asyncio.wait(
+                    running, timeout=hedge_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    feed = running.pop(task)
+                    try:
+                        return feed, task.result()
+                    except StoreError as error:
+                        self._note(feed, error)
+                        await feed.close()
+                if done and not running:
+                    return None
+        finally:
+            for task, feed in running.items():
+                await _abandon(task, feed)
+
+    def _good(self, feed: Feed, chunk: bytes) -> bytes:
+        order = self._reader.order
+        order.answered(feed.copy.store)
+        if order.cost(feed.copy):
+            self._reader.cache.put(self._blob.digest, self._index, chunk)
+        return chunk
+
+    def _note(self, feed: Feed, error: StoreError) -> None:
+        """Excludes the copy from this chunk, and reports each kind of fault once a stream."""
+        self._failed[feed.copy.id] = error
+        fault = (feed.copy.id, error.code)
+        if fault not in self._reported:
+            self._reported.add(fault)
+            self._reader.failed(feed.copy, error)
+
+    async def _leave(self) -> None:
+        if self._feed is not None:
+            feed, self._feed = self._feed, None
+            await feed.close()
+
+
+async def _abandon(task: asyncio.Task[bytes], feed: Feed) -> None:
+    """Ends a feed that runs. Waits without taking its outcome, nor our own cancellation."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+    await feed.close()
+
+
+def _why(blob: Blob, index: int, failed: Mapping[int, StoreError]) -> str:
+    reasons = "; ".join(str(error) for error in failed.values()) or "it has no readable copy"
+    return f"chunk {index} of {blob.digest.hex[:12]}… cannot be had now: {reasons}"
