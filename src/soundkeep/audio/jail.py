@@ -8,6 +8,7 @@ bytes, not the jail. Processes start when first needed and are replaced after ma
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 import sys
 from pathlib import Path
@@ -137,6 +138,7 @@ async def _start(memory_bytes: int) -> _Worker:
             "-m",
             "soundkeep.audio.jail_worker",
             str(memory_bytes),
+            str(os.getpid()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Runs until standard input ends."""
-    _confine(memory_bytes=int(sys.argv[1]))
+    _confine(memory_bytes=int(sys.argv[1]), parent=int(sys.argv[2]))
     from soundkeep.audio import probe, tune  # noqa: PLC0415 - confined before any codec is loaded
 
     jobs = {
@@ -44,9 +44,9 @@ def main() -> None:
         answers.flush()
 
 
-def _confine(memory_bytes: int) -> None:
+def _confine(memory_bytes: int, parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
+    if os.getppid() != parent:
         sys.exit("the parent is gone already")
     for what, limit in (
         (resource.RLIMIT_AS, memory_bytes),
