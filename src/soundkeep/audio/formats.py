@@ -26,15 +26,18 @@ _TABLE = (
     Format("webm", "audio/webm", "webm", "matroska"),
     # Not to be had by any setting: named so that a refusal can say what it is.
     Format("speex", "audio/ogg", "spx", "ogg"),
-    Format("ogg-other", "audio/ogg", "oga", "ogg"),
+    Format("ogg-flac", "audio/ogg", "oga", "ogg"),
+    Format("theora", "video/ogg", "ogv", "ogg"),
+    Format("ogg-other", "application/ogg", "ogx", "ogg"),
     Format("aiff", "audio/aiff", "aiff", "aiff"),
     Format("ape", "audio/x-ape", "ape", "ape"),
     Format("wavpack", "audio/x-wavpack", "wv", "wv"),
     Format("musepack", "audio/x-musepack", "mpc", "mpc8"),
-    Format("adif", "audio/aac", "aac", "aac"),
+    Format("adif", "audio/aac", "aac", "aac"),  # AAC as it was stored in 1997; no browser plays it
     Format("matroska", "video/x-matroska", "mkv", "matroska"),
     Format("amr", "audio/amr", "amr", "amr"),
     Format("wma", "audio/x-ms-wma", "wma", "asf"),
+    Format("midi", "audio/midi", "mid", ""),  # notes, not sound
 )
 
 FORMATS = {format_.name: format_ for format_ in _TABLE}

@@ -1,7 +1,8 @@
 """The inside of the jail: caps itself, then answers jobs from standard input until that ends.
 
 The caps hold for everything a decoder may be talked into: memory, CPU time of a job, no file
-written, few files open, no core dump, death with its parent.
+written, no core dump, death with its parent. And one file open at a time: while a job's own is,
+neither another file nor a socket can be opened, so a playlist in disguise leads nowhere.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from typing import BinaryIO
 
 import msgspec
 
-from soundkeep.audio.jail import LENGTH, Findings, Job
+from soundkeep.audio.jobs import LENGTH, Findings, Job, framed
 
 CPU_SECONDS_PER_JOB = 30
-MAX_OPEN_FILES = 32
+STANDARD_STREAMS = 3
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     """Runs until standard input ends."""
-    _confine(memory_bytes=int(sys.argv[1]), parent=int(sys.argv[2]))
-    from soundkeep.audio import probe, tune  # noqa: PLC0415 - confined before any codec is loaded
+    memory_bytes, parent = map(int, sys.argv[1:])
+    _die_with(parent)
+    _cap(resource.RLIMIT_AS, memory_bytes)
+    _cap(resource.RLIMIT_FSIZE, 0)
+    _cap(resource.RLIMIT_CORE, 0)
+    from soundkeep.audio import probe, tune  # noqa: PLC0415 - no codec is loaded unconfined
 
+    probe.rehearse()
+    _cap(resource.RLIMIT_NOFILE, STANDARD_STREAMS + 1)
     jobs = {
         "hello": lambda job: Findings(),
         "probe": lambda job: probe.probe(job.path, job.demuxer),
@@ -39,22 +46,19 @@ def main() -> None:
             found = jobs[job.verb](job)
         except MemoryError:
             found = Findings(refusal="decoding needs too much memory")
-        message = msgspec.msgpack.encode(found)
-        answers.write(LENGTH.pack(len(message)) + message)
+        answers.write(framed(found))
         answers.flush()
 
 
-def _confine(memory_bytes: int, parent: int) -> None:
+def _die_with(parent: int) -> None:
+    """The kernel's promise begins with the call; what happened before it is seen by the parent."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent is gone already")
-    for what, limit in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(what, (limit, limit))
+
+
+def _cap(what: int, limit: int) -> None:
+    resource.setrlimit(what, (limit, limit))
 
 
 def _allow_cpu(seconds: int) -> None:

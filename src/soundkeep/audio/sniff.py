@@ -2,24 +2,31 @@
 
 Total and bounded: any bytes give a format or None, never an exception, after a few small reads.
 Signatures alone are not enough for MP3 and AAC, which have none worth the name: three consecutive
-frames that agree are required ("ID3 and junk" passes for MP3 elsewhere).
+frames that agree are required ("ID3 and junk" passes for MP3 elsewhere). A format that is told
+here may still hold nothing that plays: the probe decides that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from soundkeep.audio.formats import FORMATS, Format
 
 MAX_TAGS = 8  # ID3v2 tags before the sound; some taggers leave several
-MAX_SYNC_BYTES = 64 * 1024  # of padding or junk between tag and first frame
+MAX_PADDING_BYTES = 64 * 1024  # of zeros between a tag and the first frame
+MAX_JUNK_BYTES = 4 * 1024  # what is cut out of a stream begins with the rest of a frame (< 2,881)
+MAX_OGG_STREAMS = 8
 FRAMES_WANTED = 3
-HEAD_BYTES = 512
+MAX_FRAME_BYTES = 8191  # an ADTS length has 13 bits; an MPEG frame is shorter
+HEAD_BYTES = 4 * 1024
 
 _FrameParser = Callable[[bytes], tuple[int, object] | None]  # length in bytes, and what kind
 
+_SYNC = re.compile(rb"\xff[\xe0-\xff]")
 _MPEG_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MPEG_KBITS = {
     (3, 3): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -31,37 +38,47 @@ _MPEG_KBITS = {
 }
 
 _SIGNATURES = (
-    (0, b"fLaC", "flac"),
-    (0, b"MAC ", "ape"),
-    (0, b"wvpk", "wavpack"),
-    (0, b"MP+", "musepack"),
-    (0, b"MPCK", "musepack"),
-    (0, b"ADIF", "adif"),
-    (0, b"#!AMR", "amr"),
-    (0, bytes.fromhex("3026b2758e66cf11"), "wma"),
+    (b"fLaC", "flac"),
+    (b"MAC ", "ape"),
+    (b"wvpk", "wavpack"),
+    (b"MP+", "musepack"),
+    (b"MPCK", "musepack"),
+    (b"ADIF", "adif"),
+    (b"#!AMR", "amr"),
+    (b"MThd", "midi"),
+    (bytes.fromhex("3026b2758e66cf11"), "wma"),
 )
-_OGG_CODECS = ((b"\x01vorbis", "ogg"), (b"OpusHead", "opus"), (b"Speex   ", "speex"))
+_OGG_CODECS = (
+    (b"\x01vorbis", "ogg"),
+    (b"OpusHead", "opus"),
+    (b"Speex   ", "speex"),
+    (b"\x7fFLAC", "ogg-flac"),
+    (b"\x80theora", "theora"),
+)
+_OGG_SKELETON = b"fishead\x00"
+_EBML_HEADER, _EBML_DOCTYPE = 0x1A45DFA3, 0x4282
 
 
 def sniff_file(path: Path) -> Format | None:
     """What the file is, or None. Raises `OSError` only."""
     with path.open("rb") as file:
-        return sniff(file)
+        return _sniff(file)
 
 
-def sniff(file: BinaryIO) -> Format | None:
-    """What a seekable file is, or None."""
+def sniff(head: bytes) -> Format | None:
+    """What a file that begins with these bytes is, as far as they tell."""
+    return _sniff(io.BytesIO(head))
+
+
+def _sniff(file: BinaryIO) -> Format | None:
     start = _after_tags(file)
     head = _at(file, start, HEAD_BYTES)
-    name = _by_signature(head) or _by_frames(file, start)
+    name = _by_signature(head) or _by_container(head) or _by_frames(file, start)
     return FORMATS[name] if name else None
 
 
 def _by_signature(head: bytes) -> str | None:
-    for offset, signature, name in _SIGNATURES:
-        if head.startswith(signature, offset):
-            return name
-    return _by_container(head)
+    return next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
 
 
 def _by_container(head: bytes) -> str | None:
@@ -73,15 +90,65 @@ def _by_container(head: bytes) -> str | None:
         return _ogg_codec(head)
     if head[4:8] == b"ftyp":
         return "m4a"
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return "webm" if b"webm" in head[:64] else "matroska"
+    if int.from_bytes(head[:4], "big") == _EBML_HEADER:
+        return "webm" if _ebml_doctype(head) == b"webm" else "matroska"
     return None
 
 
+# --- Ogg and EBML ---------------------------------------------------------------------------
+
+
 def _ogg_codec(head: bytes) -> str:
-    """The codec by the first packet, which follows the page's segment table (RFC 3533)."""
-    packet = head[27 + head[26] :] if len(head) > 27 else b""
-    return next((name for mark, name in _OGG_CODECS if packet.startswith(mark)), "ogg-other")
+    """The codec of the first stream that is not an index (a "skeleton") of the others."""
+    for packet in _ogg_first_packets(head):
+        if not packet.startswith(_OGG_SKELETON):
+            known = (name for mark, name in _OGG_CODECS if packet.startswith(mark))
+            return next(known, "ogg-other")
+    return "ogg-other"
+
+
+def _ogg_first_packets(head: bytes) -> Iterator[bytes]:
+    """What the pages that open a stream hold; they all stand first (RFC 3533, section 4)."""
+    at = 0
+    for _ in range(MAX_OGG_STREAMS):
+        page = head[at:]
+        opens_a_stream = len(page) > 27 and page[:4] == b"OggS" and page[5] & 0x02
+        if not opens_a_stream:
+            return
+        begin = 27 + page[26]
+        length = sum(page[27:begin])
+        yield page[begin : begin + length]
+        at += begin + length
+
+
+def _ebml_doctype(head: bytes) -> bytes:
+    """The document type of a Matroska or WebM file (RFC 8794, section 11.2.4), or nothing."""
+    size, at = _ebml_size(head, 4)
+    end = min(at + size, len(head))
+    while at + 2 < end:
+        id_bytes = _ebml_width(head[at])
+        element = int.from_bytes(head[at : at + id_bytes], "big")
+        size, at = _ebml_size(head, at + id_bytes)
+        if element == _EBML_DOCTYPE:
+            return head[at : at + size].rstrip(b"\x00")
+        at += size
+    return b""
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int, int]:
+    """A length, and where it ends: its first byte's leading zeros say how wide it is."""
+    if at >= len(head):
+        return 0, at + 1
+    width = _ebml_width(head[at])
+    value = int.from_bytes(head[at : at + width], "big")
+    return value & ((1 << 7 * width) - 1), at + width
+
+
+def _ebml_width(first: int) -> int:
+    return min(9 - first.bit_length(), 8)
+
+
+# --- frames ---------------------------------------------------------------------------------
 
 
 def _after_tags(file: BinaryIO) -> int:
@@ -99,24 +166,27 @@ def _after_tags(file: BinaryIO) -> int:
 
 def _by_frames(file: BinaryIO, start: int) -> str | None:
     """MP3 or AAC by frames that follow one another, from the first byte that could begin one."""
-    window = _at(file, start, MAX_SYNC_BYTES)
-    at = window.find(b"\xff")
-    while at >= 0:
-        for name, length_of in (("mp3", _mpeg_frame), ("aac", _adts_frame)):
-            if _frames_follow(file, start + at, length_of):
+    window = _at(file, start, MAX_PADDING_BYTES + MAX_JUNK_BYTES + FRAMES_WANTED * MAX_FRAME_BYTES)
+    sound = window[:MAX_PADDING_BYTES].lstrip(b"\x00") + window[MAX_PADDING_BYTES:]
+    for sync in _SYNC.finditer(sound, 0, MAX_JUNK_BYTES):
+        for name, parse in (("mp3", _mpeg_frame), ("aac", _adts_frame)):
+            if _frames_follow(sound, sync.start(), parse):
                 return name
-        at = window.find(b"\xff", at + 1)
     return None
 
 
-def _frames_follow(file: BinaryIO, at: int, length_of: _FrameParser) -> bool:
-    """Whether three frames of one kind follow, or all there are up to the end of the file."""
+def _frames_follow(sound: bytes, at: int, parse: _FrameParser) -> bool:
+    """Whether three frames of one kind follow, or all there are up to the end of the file.
+
+    Two will do for a short file, and one that fills it: the probe then says what is amiss.
+    """
+    least = 1 if at == 0 else 2
     kind: object = None
     for number in range(FRAMES_WANTED):
-        header = _at(file, at, 7)
-        frame = length_of(header)
+        header = sound[at : at + 7]
+        frame = parse(header)
         if frame is None or (kind is not None and frame[1] != kind):
-            return number >= 2 and _is_tail(header)
+            return number >= least and _is_tail(header)
         kind = frame[1]
         at += frame[0]
     return True
@@ -124,7 +194,7 @@ def _frames_follow(file: BinaryIO, at: int, length_of: _FrameParser) -> bool:
 
 def _is_tail(header: bytes) -> bool:
     """The end of the file, or a tag that stands behind the last frame."""
-    return not header or header[:3] in (b"TAG", b"APE", b"LYR")
+    return not header or header[:3] in (b"TAG", b"APE", b"LYR", b"ID3")
 
 
 def _mpeg_frame(header: bytes) -> tuple[int, object] | None:

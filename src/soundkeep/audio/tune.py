@@ -30,16 +30,24 @@ CHORDS = (
     ((48, 55, 64), 5),
 )
 PARTIALS = ((1, 1.0), (2, 0.35), (3, 0.12), (4, 0.05))
+ATTACK_SECONDS = 0.012
+DECAY_PER_SECOND = 3.2
+
+TABLE_SIZE = 4096  # one turn of the wave; computing every sine anew took 1.9 s instead of 0.7
+WAVE = [
+    sum(share * math.sin(math.tau * turn * partial / TABLE_SIZE) for partial, share in PARTIALS)
+    for turn in range(TABLE_SIZE)
+]
 
 
 def render() -> bytes:
-    """About eight seconds of MP3, mono."""
+    """Eight seconds of MP3, mono: the same bytes each time."""
     return _encode(_mix())
 
 
 def _mix() -> array[int]:
     beats = sum(length for _, length in MELODY) + 2
-    sound = [0.0] * round(beats * BEAT_SECONDS * RATE_HZ)
+    sound = array("d", bytes(8 * round(beats * BEAT_SECONDS * RATE_HZ)))
     start = 0.0
     for note, length in MELODY:
         _add(sound, note, start, length + 1.0, 0.30)
@@ -53,15 +61,16 @@ def _mix() -> array[int]:
     return array("h", (round(value / peak * 24_000) for value in sound))
 
 
-def _add(sound: list[float], note: int, start: float, beats: float, loudness: float) -> None:
+def _add(sound: array[float], note: int, start: float, beats: float, loudness: float) -> None:
     """One note: a quick soft attack, a long decay, a few partials."""
-    pitch = 2 * math.pi * A4_HZ * 2 ** ((note - A4_NOTE) / 12) / RATE_HZ
+    step = TABLE_SIZE * A4_HZ * 2 ** ((note - A4_NOTE) / 12) / RATE_HZ
+    decay = math.exp(-DECAY_PER_SECOND / RATE_HZ)
+    attack = ATTACK_SECONDS * RATE_HZ
     first, count = round(start * BEAT_SECONDS * RATE_HZ), round(beats * BEAT_SECONDS * RATE_HZ)
     for index in range(min(count, len(sound) - first)):
-        seconds = index / RATE_HZ
-        swell = min(1.0, seconds / 0.012) * math.exp(-3.2 * seconds) * (1 - index / count)
-        wave = sum(share * math.sin(pitch * index * partial) for partial, share in PARTIALS)
-        sound[first + index] += loudness * swell * wave
+        swell = loudness * min(1.0, index / attack) * (1 - index / count)
+        sound[first + index] += swell * WAVE[int(step * index) % TABLE_SIZE]
+        loudness *= decay
 
 
 def _encode(samples: array[int]) -> bytes:

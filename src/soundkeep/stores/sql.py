@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
+import psycopg
 from sqlalchemy import Connection, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
@@ -254,6 +255,7 @@ class PostgreSQL:
             max_overflow=0,
             pool_pre_ping=True,
             connect_args={
+                "cursor_factory": _BinaryCursor,
                 "connect_timeout": CONNECT_SECONDS,
                 "keepalives_idle": 10,  # a server that went away without a word is noticed
                 "keepalives_interval": 5,
@@ -283,6 +285,14 @@ class PostgreSQL:
 
     def dispose(self) -> None:
         self._engine.dispose()
+
+
+class _BinaryCursor(psycopg.Cursor[Any]):
+    """Takes answers in binary: as text a chunk is twice as long (140 and not 213 MB/s, read)."""
+
+    def __init__(self, connection: psycopg.Connection[Any], **options: Any) -> None:
+        super().__init__(connection, **options)
+        self.format = psycopg.pq.Format.BINARY
 
 
 def _create(connection: Connection, tables: MetaData) -> None:
