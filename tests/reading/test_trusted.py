@@ -34,7 +34,7 @@ def settle(path: Path) -> None:
 
 
 def is_trusted(file: LocalFile, index: int) -> bool:
-    return file._marks.hold(index)
+    return file._marks.hold(index, index + 1)
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -45,6 +45,27 @@ def test_any_part_of_a_chunk_is_read_before_and_after_it_is_trusted(path: Path, 
             assert file.read(start, stop, wait=wait) == CONTENT[start:stop]
     assert is_trusted(file, 0)
     assert not is_trusted(file, 1)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_range_over_several_chunks_is_trusted_once_each_was_verified(
+    path: Path, wait: bool
+) -> None:
+    file = LocalFile(str(path), BLOB, Trust(60))
+    file.read(0, 1)
+    for start, stop in ((7, CHUNK_BYTES + 1), (CHUNK_BYTES - 1, len(CONTENT)), (0, len(CONTENT))):
+        for _ in range(2):
+            assert file.read(start, stop, wait=wait) == CONTENT[start:stop]
+    assert all(is_trusted(file, index) for index in range(3))
+
+
+def test_damage_in_any_chunk_of_a_range_is_noticed(path: Path) -> None:
+    for index in range(3):
+        flip(path, index * CHUNK_BYTES)
+        settle(path)
+        with pytest.raises(Corrupt, match=f"chunk {index} "):
+            LocalFile(str(path), BLOB, Trust(60)).read(1, len(CONTENT))
+        flip(path, index * CHUNK_BYTES)
 
 
 def test_a_flip_behind_a_trusted_chunk_is_noticed_in_an_open_file(path: Path) -> None:

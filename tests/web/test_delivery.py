@@ -27,8 +27,9 @@ from soundkeep.reading.reader import Reader
 from soundkeep.settings import HttpSettings, ReadingSettings, Settings
 from soundkeep.stores.interface import Store
 from soundkeep.testing.faulty import Fault
-from soundkeep.web.delivery import Delivery
+from soundkeep.web.delivery import Delivery, Message, Receive, Send
 from soundkeep.web.headers import disposition
+from soundkeep.web.wire import Wire
 
 KEY = "a-key-of-twenty-signs"
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -56,6 +57,7 @@ class Served:
     delivery: Delivery
     reader: Reader
     port: int
+    short_way: bool
 
     async def get(self, target: str, method: str = "GET", **headers: str) -> Answer:
         """Asks by hand, and takes what comes until the length is reached or the end is."""
@@ -69,6 +71,9 @@ class Served:
         self, target: str, method: str = "GET", **headers: str
     ) -> AsyncIterator[tuple[Answer, asyncio.StreamReader]]:
         """An answer whose body is still to be read."""
+        if self.short_way and method == "GET":  # which is open to what was looked up already
+            async with self.asked(target, "HEAD", **headers):
+                pass
         stream, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=CHUNK_BYTES)
         wire = writer.get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK_BYTES)
@@ -95,23 +100,35 @@ def _answer(head: str) -> Answer:
     return Answer(int(first.split()[1]), headers, names=[name for name, _ in pairs])
 
 
+@dataclass
+class Front:
+    """An application as `wire` wants it."""
+
+    delivery: Delivery
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self.delivery(scope, receive, send)
+
+
 @asynccontextmanager
-async def serving(stage: Stage, http: HttpSettings | None = None) -> AsyncIterator[Served]:
+async def serving(
+    stage: Stage, http: HttpSettings | None = None, *, short_way: bool = True
+) -> AsyncIterator[Served]:
     settings = Settings(data=stage.folder, http=http or HttpSettings(), reading=READING)
     reader = stage.reader(READING)
     stores = dict[str, Store](stage.stores)
     lookup = Lookup(stage.catalog)
     delivery = Delivery(lookup, reader, stores, KeyRing(KEY), settings)
     config = uvicorn.Config(
-        delivery, lifespan="off", ws="none", http="httptools", access_log=False, log_config=None,
-        server_header=False,
+        Front(delivery), lifespan="off", ws="none", http=Wire if short_way else "httptools",
+        access_log=False, log_config=None, server_header=False, proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         running = asyncio.create_task(server.serve([listener]))
         try:
             await until(lambda: server.started)
-            yield Served(stage, delivery, reader, listener.getsockname()[1])
+            yield Served(stage, delivery, reader, listener.getsockname()[1], short_way)
         finally:
             server.should_exit = True
             await running
@@ -124,9 +141,9 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-@pytest.fixture
-async def served(stage: Stage) -> AsyncIterator[Served]:
-    async with serving(stage) as served:
+@pytest.fixture(params=["short way", "long way"])
+async def served(stage: Stage, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    async with serving(stage, short_way=request.param == "short way") as served:
         yield served
 
 
@@ -276,10 +293,10 @@ async def test_conditions_come_before_the_range(served: Served) -> None:
 
 async def test_head_says_what_get_says_and_sends_nothing(served: Served) -> None:
     await served.stage.add(CONTENT, "disk", name="sound", public=True)
-    for headers in ({}, {"Range": "bytes=3-9"}):
+    got = await served.get("/audio/sound")
+    for headers in ({}, {"Range": "bytes=3-9"}):  # a range means nothing to HEAD (RFC 9110, 14.2)
         head = await served.get("/audio/sound", "HEAD", **headers)
-        got = await served.get("/audio/sound", **headers)
-        assert head.status == got.status
+        assert head.status == 200
         assert head.headers | {"date": ""} == got.headers | {"date": ""}
 
 

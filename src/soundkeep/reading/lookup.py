@@ -1,6 +1,7 @@
 """Cached catalog look-ups for the hot path, none older than a second: what is withdrawn stops.
 
-Absence is cached too. Concurrent misses for one id share one query.
+Absence is cached too. Concurrent misses for one id share one query, and what is still asked for
+in the second half of its second is looked up again beforehand, so that nobody has to wait.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from soundkeep.errors import BadId
 from soundkeep.model import Copy, Track
 
 MAX_AGE_SECONDS = 1.0
+REFRESH_SECONDS = 0.5  # before it expires
 MAX_ENTRIES = 10_000
 
 
@@ -43,21 +45,19 @@ class Lookup:
     def cached(self, track_id: str) -> tuple[bool, Found | None]:
         """Whether the answer is known now, and the answer. Does not wait."""
         entry = self._known.get(track_id)
-        if entry is None or entry[0] < time.monotonic():
+        if entry is None:
             return False, None
-        return True, entry[1]
+        left = entry[0] - time.monotonic()
+        if left < REFRESH_SECONDS:
+            self._asked_for(track_id)
+        return (True, entry[1]) if left > 0 else (False, None)
 
     async def track(self, track_id: str) -> Found | None:
         """The track, or None. Raises `CatalogUnavailable`."""
         known, found = self.cached(track_id)
         if known or not _is_id(track_id):
             return found
-        task = self._asking.get(track_id)
-        if task is None:
-            task = asyncio.create_task(self._ask(track_id))
-            self._asking[track_id] = task
-            task.add_done_callback(lambda done: self._asked(track_id, done))
-        return await asyncio.shield(task)
+        return await asyncio.shield(self._asked_for(track_id))
 
     def forget(self, track_id: str) -> None:
         """What this process itself has changed is looked up anew at once.
@@ -66,6 +66,15 @@ class Lookup:
         """
         self._known.pop(track_id, None)
         self._asking.pop(track_id, None)
+
+    def _asked_for(self, track_id: str) -> asyncio.Task[Found | None]:
+        """The query for this track that is under way, or a new one."""
+        task = self._asking.get(track_id)
+        if task is None:
+            task = asyncio.create_task(self._ask(track_id))
+            self._asking[track_id] = task
+            task.add_done_callback(lambda done: self._asked(track_id, done))
+        return task
 
     async def _ask(self, track_id: str) -> Found | None:
         expires_at = time.monotonic() + MAX_AGE_SECONDS

@@ -9,22 +9,26 @@ verified just after the file changed is not trusted yet.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from soundkeep.digest import CHUNK_BYTES, chunk_span
+from soundkeep.digest import CHUNK_BYTES, chunk_count
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
 from soundkeep.model import Blob
 
 RACY_NS = 50_000_000
 MAX_FILES = 4096
+MAX_OPEN = 64
+HELD_SECONDS = 1.0  # as long as a look-up lives; a deleted file's room on the disk waits for it
 
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hang us
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
+Buffer = bytes | bytearray | memoryview
 Identity = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
 
 
@@ -36,18 +40,36 @@ class _Marks:
     until: float
     chunks: bytearray  # 1 where a chunk was verified
 
-    def hold(self, index: int) -> bool:
-        """Whether this chunk needs no hashing."""
-        return bool(self.chunks[index]) and time.monotonic() < self.until
+    def hold(self, first: int, last: int) -> bool:
+        """Whether none of the chunks `first` to `last` (exclusive) needs hashing."""
+        return self.chunks.find(0, first, last) < 0 and time.monotonic() < self.until
 
 
 class Trust:
-    """What was verified of which files, for so many seconds and of the files read last."""
+    """What was verified of which files, for so many seconds and of the files read last.
+
+    A few of these it holds open for a moment: opening and closing is a fifth of what a short
+    answer costs beside the sending.
+    """
 
     def __init__(self, seconds: float, max_files: int = MAX_FILES) -> None:
         self._seconds = seconds
         self._max_files = max_files
         self._files: OrderedDict[tuple[str, bytes], _Marks] = OrderedDict()
+        self._open: OrderedDict[str, LocalFile] = OrderedDict()
+
+    def open(self, path: str, blob: Blob) -> LocalFile:
+        """The file, held open or opened now. Raises as `LocalFile` does; needs a running loop."""
+        file = self._open.get(path)
+        if file is not None and file.blob.digest == blob.digest and file.stands():
+            return file
+        file = LocalFile(path, blob, self)
+        if not self._open:
+            asyncio.get_running_loop().call_later(HELD_SECONDS, self._open.clear)
+        self._open[path] = file
+        if len(self._open) > MAX_OPEN:
+            self._open.popitem(last=False)
+        return file
 
     def marks(self, path: str, blob: Blob, identity: Identity) -> _Marks:
         """The marks of this file as it looks now; fresh ones if it changed or time is up."""
@@ -73,7 +95,7 @@ class LocalFile:
         """Raises `NotFound`, `Unavailable` or `Truncated`."""
         self._number = _opened(path)
         self._path = path
-        self._blob = blob
+        self.blob = blob
         self._trust = trust
         self._marks = self._look()
 
@@ -82,44 +104,60 @@ class LocalFile:
         if number is not None:
             os.close(number)
 
-    def read(self, start: int, stop: int, *, wait: bool = True) -> bytes | bytearray:
-        """Verified bytes of a range within one chunk.
+    def stands(self) -> bool:
+        """Whether it is still what lies at its path, unchanged: else its ctime moved, or, within
+        one tick of the clock, its name is gone."""
+        stat = os.fstat(self._number)
+        return stat.st_nlink > 0 and _identity(stat) == self._marks.identity
+
+    def read(
+        self, start: int, stop: int, *, wait: bool = True, into: bytearray | None = None
+    ) -> Buffer:
+        """Verified bytes of a range that is not empty. What is new is hashed by whole chunks.
+
+        They may be a view of `into`, which is as long as the range or longer: fresh memory costs
+        nearly as much as the reading.
 
         Raises `Corrupt`, `Truncated` or `Unavailable`, and `BlockingIOError` when they are not in
         memory and `wait` is false.
         """
-        index = start // CHUNK_BYTES
-        if self._marks.hold(index):
-            data = self._pread(start, stop, wait)
-            if _identity(self._number) == self._marks.identity:
+        first, last = start // CHUNK_BYTES, chunk_count(stop)
+        if self._marks.hold(first, last):
+            data = self._pread(start, stop, wait, into)
+            if _identity(os.fstat(self._number)) == self._marks.identity:
                 return data
             self._marks = self._look()  # touched, linked or written to: the hash will tell
-        return self._read_verified(index, start, stop, wait)
+        begin, end = first * CHUNK_BYTES, min(last * CHUNK_BYTES, self.blob.size_bytes)
+        data = self._read_verified(first, begin, end, wait)
+        return data if (start, stop) == (begin, end) else data[start - begin : stop - begin]
 
-    def _read_verified(self, index: int, start: int, stop: int, wait: bool) -> bytes | bytearray:
-        first, last = chunk_span(index, self._blob.size_bytes)
+    def _read_verified(self, first: int, begin: int, end: int, wait: bool) -> Buffer:
         before_ns = time.time_ns()
-        chunk = self._pread(first, last, wait)
-        self._blob.chunk_hashes.check(index, memoryview(chunk))
+        data = self._pread(begin, end, wait)
+        whole = memoryview(data)
+        last = chunk_count(end)
+        for index in range(first, last):
+            at = index * CHUNK_BYTES - begin
+            self.blob.chunk_hashes.check(index, whole[at : at + CHUNK_BYTES])
         if self._stood_still(before_ns):
-            self._marks.chunks[index] = 1
-        return chunk if (start, stop) == (first, last) else chunk[start - first : stop - first]
+            self._marks.chunks[first:last] = b"\x01" * (last - first)
+        return data
 
     def _stood_still(self, before_ns: int) -> bool:
         """Whether any change since the read began is sure to show in the file's times."""
-        *_, modified_ns, changed_ns = identity = _identity(self._number)
+        *_, modified_ns, changed_ns = identity = _identity(os.fstat(self._number))
         age_ns = before_ns - max(modified_ns, changed_ns)
         return identity == self._marks.identity and age_ns > RACY_NS
 
     def _look(self) -> _Marks:
-        identity = _identity(self._number)
-        if identity[2] != self._blob.size_bytes:
-            raise Truncated(f"{identity[2]} of {self._blob.size_bytes} bytes are there")
-        return self._trust.marks(self._path, self._blob, identity)
+        identity = _identity(os.fstat(self._number))
+        if identity[2] != self.blob.size_bytes:
+            raise Truncated(f"{identity[2]} of {self.blob.size_bytes} bytes are there")
+        return self._trust.marks(self._path, self.blob, identity)
 
-    def _pread(self, start: int, stop: int, wait: bool) -> bytes | bytearray:
+    def _pread(self, start: int, stop: int, wait: bool, into: bytearray | None = None) -> Buffer:
         try:
-            data = self._pread_once(start, stop, wait)
+            data = self._pread_once(start, stop, wait, into)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -129,15 +167,16 @@ class LocalFile:
             raise Truncated("the file ended early")
         return data
 
-    def _pread_once(self, start: int, stop: int, wait: bool) -> bytes | bytearray:
+    def _pread_once(self, start: int, stop: int, wait: bool, into: bytearray | None) -> Buffer:
         if wait:
             return os.pread(self._number, stop - start, start)
-        buffer = bytearray(stop - start)
-        if self._in_memory(buffer, start) < len(buffer):
+        size = stop - start
+        buffer = memoryview(into)[:size] if into is not None else bytearray(size)
+        if self._in_memory(buffer, start) < size:
             raise BlockingIOError  # not all of it is in memory, or the file is shorter
         return buffer
 
-    def _in_memory(self, buffer: bytearray, start: int) -> int:
+    def _in_memory(self, buffer: bytearray | memoryview, start: int) -> int:
         """Fills the buffer with what is there at once. Many file systems (tmpfs, NFS, FUSE) cannot
         be asked that: theirs is as if it were not there."""
         try:
@@ -157,6 +196,5 @@ def _opened(path: str) -> int:
         raise Unavailable(f"the file cannot be opened: {error.strerror}") from error
 
 
-def _identity(number: int) -> Identity:
-    stat = os.fstat(number)
+def _identity(stat: os.stat_result) -> Identity:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

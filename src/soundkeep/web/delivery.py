@@ -2,7 +2,8 @@
 
 Every byte is verified before it is sent: `reading.body` sees to that, and goes on from another
 copy at the exact byte when one fails. When nothing is left the connection is ended short of its
-`Content-Length`: a cut sound must never look like a whole one. Measured choices are in
+`Content-Length`: a cut sound must never look like a whole one. What can be answered without
+waiting for anything is answered by `wire`, which asks `begin_at_once`. Measured choices are in
 docs/decisions/0005.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -27,7 +29,7 @@ from soundkeep.ranges import (
 from soundkeep.reading.body import Body
 from soundkeep.reading.lookup import Found, Lookup
 from soundkeep.reading.reader import Reader
-from soundkeep.reading.trusted import Trust
+from soundkeep.reading.trusted import Buffer, Trust
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.web.headers import (
@@ -45,9 +47,22 @@ Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/audio/"
 METHODS = b"GET, HEAD, OPTIONS"
+CONDITIONS = frozenset((b"if-none-match", b"if-range"))
+BODIES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 WATCHED_BYTES = 2 * 1024 * 1024  # longer bodies notice when their listener has gone
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Begun:
+    """An answer whose first piece is at hand: its header lines, and where the rest comes from."""
+
+    status: int
+    lines: tuple[bytes, ...]
+    size_bytes: int
+    piece: Buffer
+    body: Body
 
 
 class Delivery:
@@ -65,6 +80,9 @@ class Delivery:
         self._reader = reader
         self._keys = keys
         self._origins = frozenset(settings.http.cors_origins)
+        self._any_origin = (
+            _lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
+        )
         self._trust = Trust(settings.reading.trust_seconds)
         self.running = 0  # streams, for draining and figures
         self.sent_bytes = 0
@@ -75,6 +93,46 @@ class Delivery:
             await self._answer(_Request(scope, receive, send, self._origins))
         finally:
             self.running -= 1
+
+    def begin_at_once(self, url: bytes, headers: Headers, into: bytearray) -> Begun | None:
+        """An answer to a GET that need not wait for anything; None if it is not as simple as that.
+
+        Its first piece may be a view of `into`, of `PIECE_BYTES`.
+
+        Nothing is refused here: what is not simple is looked at again, and answered, by the call
+        of this class.
+        """
+        fields = dict(headers)
+        if not (CONDITIONS | BODIES).isdisjoint(fields):
+            return None
+        sound = self._known(url)
+        if sound is None or sound.local is None:
+            return None
+        if not (sound.public or self._keys.allows(fields.get(b"authorization"))):
+            return None
+        asked = parse_range(_text(fields, b"range"), sound.size_bytes)
+        if isinstance(asked, Unsatisfiable):
+            return None
+        start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
+        body = Body(self._reader, self._trust, sound.blob, start, stop, sound.local)
+        piece = body.next_at_once(into)
+        if piece is None:
+            return None
+        cors = self._any_origin or _lines(cors_headers(fields.get(b"origin"), self._origins))
+        status, *lines = sound.head_lines(asked)
+        return Begun(status, (*lines, cors), stop - start, piece, body)
+
+    def _known(self, url: bytes) -> Sound | None:
+        """The sound of a plain URL if it was looked up within the last second."""
+        if b"?" in url or b"%" in url:
+            return None
+        for track_id in _ids(url[len(PREFIX) :].decode("latin-1")):
+            known, found = self._lookup.cached(track_id)
+            if found is not None:
+                return self._prepared(found)
+            if not known:
+                return None
+        return None
 
     async def _answer(self, request: _Request) -> None:
         if request.method == "OPTIONS":
@@ -93,9 +151,9 @@ class Delivery:
             else:
                 await self._send_sound(sound, request)
 
-    async def _find(self, name: str) -> _Sound | None:
+    async def _find(self, name: str) -> Sound | None:
         """The whole name is looked up first; then it may be an id with an extension."""
-        for track_id in dict.fromkeys((name, name.rpartition(".")[0])):
+        for track_id in _ids(name):
             known, found = self._lookup.cached(track_id)
             if not known:
                 found = await self._lookup.track(track_id)
@@ -103,10 +161,10 @@ class Delivery:
                 return self._prepared(found)
         return None
 
-    def _prepared(self, found: Found) -> _Sound:
+    def _prepared(self, found: Found) -> Sound:
         """Made once for each look-up, so once a second at most."""
-        if not isinstance(found.prepared, _Sound):
-            found.prepared = _Sound(found.track, self._local(found))
+        if not isinstance(found.prepared, Sound):
+            found.prepared = Sound(found.track, self._local(found))
         return found.prepared
 
     def _local(self, found: Found) -> tuple[Copy, str] | None:
@@ -114,17 +172,15 @@ class Delivery:
         path = self._reader.order.path(best) if best else None
         return (best, str(path)) if best and path else None
 
-    def _may_hear(self, sound: _Sound, request: _Request) -> bool:
+    def _may_hear(self, sound: Sound, request: _Request) -> bool:
         return sound.public or self._keys.allows(request.headers.get(b"authorization"))
 
-    async def _send_sound(self, sound: _Sound, request: _Request) -> None:
+    async def _send_sound(self, sound: Sound, request: _Request) -> None:
         """Conditions come before the range (RFC 9110, 13.2.2)."""
         if not none_match_holds(request.text(b"if-none-match"), sound.etag):
             await request.send(304, sound.headers)
             return
-        asked = parse_range(request.text(b"range"), sound.size_bytes)
-        if asked is not None and not if_range_holds(request.text(b"if-range"), sound.etag):
-            asked = None
+        asked = request.range_of(sound)
         if isinstance(asked, Unsatisfiable):
             content_range = (b"content-range", b"bytes */%d" % sound.size_bytes)
             await request.refuse(
@@ -157,7 +213,7 @@ class Delivery:
             await self._stream_on(body, piece, size_bytes, request)
 
     async def _stream_on(
-        self, body: Body, piece: bytes | bytearray, size_bytes: int, request: _Request
+        self, body: Body, piece: Buffer, size_bytes: int, request: _Request
     ) -> None:
         """The pieces after the first. A server that is left without the last one (uvicorn
         among them) closes the connection, which a client sees by the length."""
@@ -176,10 +232,10 @@ class Delivery:
                     return
 
 
-class _Sound:
+class Sound:
     """A track as the hot path wants it: what can be made beforehand is made once."""
 
-    __slots__ = ("_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
+    __slots__ = ("_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
 
     def __init__(self, track: Track, local: tuple[Copy, str] | None) -> None:
         self.public = track.public
@@ -189,6 +245,7 @@ class _Sound:
         self.local = local  # the best copy and its file, if the best copy is a file
         self.headers = sound_headers(track)
         self._whole = [*self.headers, (b"content-type", track.blob.sound.media_type.encode())]
+        self._lines = _lines(self._whole)
 
     def head(self, asked: ByteRange | None) -> tuple[int, Headers]:
         """Status and headers of an answer with a body."""
@@ -199,6 +256,18 @@ class _Sound:
             (b"content-length", b"%d" % asked.size_bytes),
             (b"content-range", asked.content_range(self.size_bytes).encode()),
         ]
+
+    def head_lines(self, asked: ByteRange | None) -> tuple[int, bytes, bytes]:
+        """The same as it goes over the wire: the status, and two runs of header lines."""
+        size = self.size_bytes
+        if asked is None:
+            return 200, self._lines, b"content-length: %d\r\n" % size
+        length = b"content-length: %d\r\n" % asked.size_bytes
+        return (
+            206,
+            self._lines,
+            length + b"content-range: %b\r\n" % asked.content_range(size).encode(),
+        )
 
 
 class _Request:
@@ -217,14 +286,20 @@ class _Request:
         self._origins = origins
 
     def text(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
+        return _text(self.headers, name)
+
+    def range_of(self, sound: Sound) -> ByteRange | Unsatisfiable | None:
+        """What is asked for: a range has a meaning for GET only (RFC 9110, 14.2), and only of the
+        content that the client has in mind (13.1.5)."""
+        if self.method != "GET" or not if_range_holds(self.text(b"if-range"), sound.etag):
+            return None
+        return parse_range(self.text(b"range"), sound.size_bytes)
 
     def start(self, status: int, headers: Headers) -> Awaitable[None]:
         every = headers + cors_headers(self.headers.get(b"origin"), self._origins)
         return self._send({"type": "http.response.start", "status": status, "headers": every})
 
-    def body(self, piece: bytes | bytearray, *, more: bool) -> Awaitable[None]:
+    def body(self, piece: Buffer, *, more: bool) -> Awaitable[None]:
         return self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def send(self, status: int, headers: Headers) -> None:
@@ -274,3 +349,18 @@ class _Watch:
     async def _wait(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+
+
+def _ids(name: str) -> tuple[str, ...]:
+    """What a name may mean, in this order: an id, and an id with an extension."""
+    stem, dot, _ = name.rpartition(".")
+    return (name, stem) if dot else (name,)
+
+
+def _text(fields: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = fields.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join(b"%b: %b\r\n" % field for field in headers)

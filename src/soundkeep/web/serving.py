@@ -23,6 +23,7 @@ from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Visibility
 from soundkeep.settings import Settings, reveal
 from soundkeep.web.app import Server
+from soundkeep.web.wire import Wire
 
 GREETED = "greeted"
 SAMPLE = NewTrack(
@@ -98,7 +99,7 @@ class _Uvicorn(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="none",
-                http="httptools",
+                http=Wire,
                 lifespan="off",
                 ws="none",
                 access_log=False,

@@ -1,0 +1,184 @@
+"""One HTTP connection: uvicorn's own, with a short way for sound that lies in memory here.
+
+Most requests for sound want a range of a file of this machine that the kernel holds in memory.
+They are answered where their head was read: no task, no ASGI messages, head and first piece in one
+write, the rest whenever the socket takes more. Whatever is not as simple as that (a condition, a
+query, another method, a chunk that is not in memory or not good) goes the long way, which says
+the same in the same headers; so does the rest of an answer that stops being simple.
+docs/decisions/0005 has the figures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from soundkeep.errors import CatalogUnavailable, Unplayable
+from soundkeep.reading.body import PIECE_BYTES, Body
+from soundkeep.reading.trusted import Buffer
+from soundkeep.web.delivery import PREFIX, Begun, Delivery
+
+TURN_BYTES = 4 * 1024 * 1024  # then other connections have their turn
+
+_PREFIX = PREFIX.encode()
+
+log = structlog.get_logger()
+
+
+class Wire(HttpToolsProtocol):
+    """What uvicorn makes for each connection. Its application has a `delivery`."""
+
+    sending: Sending | None = None  # `cycle` may be a later request already, which waits for it
+
+    def on_headers_complete(self) -> None:
+        # An answer given at once in this very call has set the timer of an idle connection.
+        self._unset_keepalive_if_required()
+        begun = self._begun() if self.url.startswith(_PREFIX) else None
+        if begun is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = self.sending = Sending(self, begun.body, begun.size_bytes)
+            self.sending.begin(begun)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.sending is not None:
+            self.loop.call_soon(self.sending.pump)  # a transport may not be closed in this call
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.sending is not None:
+            self.sending.abandon()
+
+    @property
+    def delivery(self) -> Delivery:
+        """The hot path of the application behind this connection, a `web.app.Server`."""
+        found = self.app.delivery
+        assert isinstance(found, Delivery)
+        return found
+
+    def _begun(self) -> Begun | None:
+        """An answer at once, if this connection has nothing else to say first."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.flow.write_paused or self.parser.get_method() != b"GET":
+            return None
+        if self.parser.get_http_version() != "1.1" or self.transport.is_closing():
+            return None
+        try:
+            return self.delivery.begin_at_once(self.url, self.headers, _scratch.buffer)
+        except Exception:  # the parser would make a refusal of it; the long way may still do
+            log.exception("no short way")
+            return None
+
+
+class Sending(RequestResponseCycle):
+    """An answer on its short way. To uvicorn it is a cycle like any other."""
+
+    def __init__(self, wire: Wire, body: Body, size_bytes: int) -> None:
+        self.transport = wire.transport
+        self.flow = wire.flow
+        self.keep_alive = wire.parser.should_keep_alive()
+        self.disconnected = False
+        self.response_complete = False
+        self.more_body = False
+        self.message_event = _NOBODY_WAITS
+        self._wire = wire
+        self._delivery = wire.delivery
+        self._body: Body | None = body  # not held by a connection that is only kept alive
+        self._left = size_bytes
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, begun: Begun) -> None:
+        """Head and first piece in one write, and more as long as the socket takes it."""
+        lines = [STATUS_LINE[begun.status]]
+        for name, value in self._wire.server_state.default_headers:
+            lines += [name, b": ", value, b"\r\n"]
+        lines += begun.lines
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        self._delivery.running += 1
+        self.transport.writelines((b"".join(lines), begun.piece))
+        _scratch.given_to(self.transport)
+        self._sent(begun.piece)
+        self.pump()
+
+    def pump(self) -> None:
+        """Sends pieces that are in memory until the socket is full or others should have a turn."""
+        turn_ends = self._left - TURN_BYTES
+        while self._body is not None and self._task is None and not self._must_wait():
+            if self._left <= turn_ends:
+                self._wire.loop.call_soon(self.pump)
+                return
+            piece = self._body.next_at_once(_scratch.buffer)
+            if piece is None:
+                self._take_the_long_way(self._body)
+                return
+            self.transport.write(piece)
+            _scratch.given_to(self.transport)
+            self._sent(piece)
+
+    def abandon(self) -> None:
+        """The listener has gone."""
+        if self._task is not None:
+            self._task.cancel()
+        self._end()
+
+    def _must_wait(self) -> bool:
+        return self.flow.write_paused or self.transport.is_closing()
+
+    def _sent(self, piece: Buffer) -> None:
+        self._delivery.sent_bytes += len(piece)
+        self._left -= len(piece)
+        if not self._left:
+            self._end()
+            if not self.keep_alive:
+                self.transport.close()
+            self._wire.on_response_complete()
+
+    def _end(self) -> None:
+        self.response_complete = True
+        self._body = self._wire.sending = None
+        self._delivery.running -= 1
+
+    def _take_the_long_way(self, body: Body) -> None:
+        """A task of its own reads on: it may wait, and go on from another copy."""
+        self._task = self._wire.loop.create_task(self._go_on(body))
+        self._wire.tasks.add(self._task)
+        self._task.add_done_callback(self._wire.tasks.discard)
+
+    async def _go_on(self, body: Body) -> None:
+        try:
+            while self._left:
+                await self.flow.drain()
+                piece = await body.next()
+                self.transport.write(piece)
+                self._sent(piece)
+        except (Unplayable, CatalogUnavailable) as error:
+            log.warning("a sound was cut", url=self._wire.url, left=self._left, why=str(error))
+        except Exception:
+            log.exception("a sound was cut", url=self._wire.url, left=self._left)
+        finally:
+            if self._left:
+                self.transport.close()  # short of its length: it must not look like a whole sound
+            await body.close()
+
+
+class _Scratch:
+    """Memory to read into, used again as long as the kernel takes at once what is in it."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(PIECE_BYTES)
+
+    def given_to(self, transport: asyncio.WriteTransport) -> None:
+        """What is still to be sent stays as it is: others get new memory."""
+        if transport.get_write_buffer_size():
+            self.buffer = bytearray(PIECE_BYTES)
+
+
+_scratch = _Scratch()
+_NOBODY_WAITS = asyncio.Event()
