@@ -2,7 +2,7 @@
 
     async with build.opened(settings) as keep:
         added = await keep.add(body, NewTrack(path="book/ch1.mp3"))
-        async for piece in keep.open(added.view.track.blob):
+        async for piece in keep.open(added.track.blob):
             ...
 
 Everything here is short: bytes come in through `intake`, go out through `reading`, and the
@@ -33,6 +33,7 @@ from soundkeep.catalog.tracks import Query
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.placement import Rules
+from soundkeep.digest import Digest
 from soundkeep.errors import (
     LeaseLost,
     NoSuchStore,
@@ -53,6 +54,7 @@ from soundkeep.model import (
     Track,
     Visibility,
 )
+from soundkeep.reading.body import Local
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import Settings
 from soundkeep.shown import TrackView
@@ -63,7 +65,7 @@ from soundkeep.stores.interface import Bytes, Store
 class Added:
     """The answer to an upload. `created` is False if the same track was there already."""
 
-    view: TrackView
+    track: Track
     created: bool
 
 
@@ -189,35 +191,54 @@ class Keep:
         """
         async with self._uploads:
             landed = await self._spool.receive(body, announced)
-            try:
-                recorded = await self._record(landed, new, lane)
-            except BaseException:
-                self._spool.discard(landed)
-                raise
-        if not recorded.uses_inbox:
-            self._spool.discard(landed)
-        await self._acknowledge(recorded, landed.path if recorded.uses_inbox else None)
-        return Added(await self.track(recorded.track.id), recorded.created)
+            recorded = await self._record(landed, new, lane)
+        return await self._added(recorded, landed)
+
+    async def add_file(self, file: Path, new: NewTrack, *, lane: Lane = Lane.BULK) -> Added:
+        """Keeps a file of this machine. Raises as `add` does, and `OSError` if it is not readable.
+
+        For the command line only: a path that comes from anybody else could be any file of ours.
+        """
+        async with self._uploads:
+            landed = await self._spool.take(file)
+            recorded = await self._record(landed, new, lane)
+        return await self._added(recorded, landed)
+
+    async def _added(self, recorded: Recorded, landed: Landed) -> Added:
+        await self._acknowledge(recorded, landed)
+        return Added(recorded.track, recorded.created)
 
     async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
-        fingerprint = landed.fingerprint
-        blob = await self.catalog.read(blobs.find, fingerprint.digest)
-        if blob is None:
-            sound = await self._examiner.examine(landed.path)
-            blob = Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
+        """Makes it a track; what landed is kept for as long as it is needed."""
         inbox = self.settings.inbox
-        return await self.catalog.write(
-            recording.record,
-            new,
-            blob,
-            inbox=Inbox(self.settings.inbox_name, landed.key, inbox.linger_seconds),
-            rules=self.rules,
-            lane=lane,
-            holder=self.holder,
-            lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
-        )
+        try:
+            recorded = await self.catalog.write(
+                recording.record,
+                new,
+                await self._blob(landed),
+                inbox=Inbox(self.settings.inbox_name, landed.key, inbox.linger_seconds),
+                rules=self.rules,
+                lane=lane,
+                holder=self.holder,
+                lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
+            )
+        except BaseException:
+            self._spool.discard(landed)
+            raise
+        if recorded.inbox_copy is None:
+            self._spool.discard(landed)
+        return recorded
 
-    async def _acknowledge(self, recorded: Recorded, file: Path | None) -> None:
+    async def _blob(self, landed: Landed) -> Blob:
+        """What landed, examined unless these very bytes were before."""
+        fingerprint = landed.fingerprint
+        known = await self.catalog.read(blobs.find, fingerprint.digest)
+        if known is not None:
+            return known
+        sound = await self._examiner.examine(landed.path)
+        return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
+
+    async def _acknowledge(self, recorded: Recorded, landed: Landed) -> None:
         """Makes the upload's own copies, in the order of `keep`, until enough are verified.
 
         A slow store gets only its share of the time, and goes on in the background after it;
@@ -228,33 +249,34 @@ class Keep:
         waiting = sorted(
             recorded.claimed, key=lambda claimed: policy.keep.index(claimed.copy.store)
         )
-        have, out = await self.catalog.read(_before_ack, recorded.track.blob)
+        inbox_copy = recorded.inbox_copy
+        local = (inbox_copy, str(landed.path)) if inbox_copy else None
+        have = recorded.holders
         wanted = min(policy.ack_copies, have + len(waiting))
         try:
             while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
-                claimed = waiting[0]
-                if claimed.copy.store in out:
+                if waiting[0].copy.store in recorded.out:
                     await self._give_back([waiting.pop(0)])
                     continue
-                task = self._begin(waiting.pop(0), recorded.track.blob, file)
+                task = self._begin(waiting.pop(0), recorded.track.blob, local)
                 await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
                 have += task.done() and task.result()
         finally:
             await self._give_back(waiting)
 
-    def _begin(self, claimed: Claimed, blob: Blob, file: Path | None) -> asyncio.Task[bool]:
+    def _begin(self, claimed: Claimed, blob: Blob, local: Local | None) -> asyncio.Task[bool]:
         """Starts making one copy; it ends by itself, whatever becomes of the caller."""
-        task = asyncio.create_task(self._copy(claimed, blob, file))
+        task = asyncio.create_task(self._copy(claimed, blob, local))
         self._copying.add(task)
         task.add_done_callback(self._copying.discard)
         return task
 
-    async def _copy(self, claimed: Claimed, blob: Blob, file: Path | None) -> bool:
+    async def _copy(self, claimed: Claimed, blob: Blob, local: Local | None) -> bool:
         """Makes one copy; answers whether it is present now."""
         with suppress(LeaseLost):
             try:
                 store = self.stores[claimed.copy.store]
-                await self.copier.copy_from(store, claimed, blob, file)
+                await self.copier.copy_landed(store, claimed, blob, local)
                 return True
             except SoundkeepError as error:
                 why = f"{error.code}: {error}"
@@ -274,6 +296,10 @@ class Keep:
     async def track(self, track_id: str) -> TrackView:
         """Raises `NoSuchTrack`."""
         return await self.catalog.read(_view, track_id, self.settings.policy.ack_copies)
+
+    async def held_at(self, owner: str, path: str) -> tuple[Digest, int] | None:
+        """Digest and size of what a path holds; None if nothing."""
+        return await self.catalog.read(tracks.held_at, owner, path)
 
     async def list(self, query: Query) -> Listed:
         """A page of tracks. Raises `BadCursor`."""
@@ -397,13 +423,6 @@ def _change(
 
 def _check(tx: Tx, limit: int) -> Checked:
     return Checked(coverage.count(tx), copies.missing(tx, limit))
-
-
-def _before_ack(tx: Tx, blob: Blob) -> tuple[int, set[str]]:
-    """How many stores have the blob already, and which stores are out."""
-    holders = {copy.store for copy in copies.of_blob(tx, blob.digest) if shown.is_kept(copy)}
-    out = {name for name, state in store_rows.known(tx).items() if state.opened_at is not None}
-    return len(holders), out
 
 
 def _release_all(tx: Tx, waiting: list[Claimed]) -> None:

@@ -153,7 +153,7 @@ class Worker:
             log.error("a chore's frame failed", chore=pair[0], store=pair[1], error=str(error))
 
     async def _probe(self) -> None:
-        if await self._catalog.read(store_rows.any_out):
+        if await self._catalog.read(store_rows.out):
             await self._house.outages.probe_due()
 
     async def _count_for_ever(self) -> None:
@@ -182,8 +182,7 @@ class Worker:
 
 
 def _waits(tx: Tx, pairs: list[Pair]) -> tuple[dict[Pair, float], frozenset[str]]:
-    out = {name for name, state in store_rows.known(tx).items() if state.opened_at is not None}
-    return copies.waits(tx, pairs), frozenset(out)
+    return copies.waits(tx, pairs), store_rows.out(tx)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ledgers import opened
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.migrating import migrate
+from soundkeep.catalog.migrating import HEAD, migrate
 from soundkeep.catalog.schema import metadata
 from soundkeep.errors import CatalogUnavailable
 
@@ -39,6 +41,12 @@ def differences(connection: Connection) -> list[object]:
     """What Alembic would change, but for the search tables, which only revisions make."""
     found = compare_metadata(MigrationContext.configure(connection), metadata)
     return [change for change in found if "track_words" not in repr(change)]
+
+
+def test_the_newest_revision_is_the_one_we_upgrade_to() -> None:
+    config = Config()
+    config.set_main_option("script_location", "soundkeep.catalog:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
 async def test_a_catalog_of_a_newer_soundkeep_is_refused_in_words(database_url: str) -> None:

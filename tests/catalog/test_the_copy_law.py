@@ -207,7 +207,7 @@ async def test_an_upload_while_its_bytes_are_being_dropped_gets_copies_of_its_ow
     dropping_now = await claim_drop(catalog, "disk")
 
     recorded = await catalog.write(upload, "again", "disk")
-    assert recorded.uses_inbox, "an outgoing copy acknowledges nothing"
+    assert recorded.inbox_copy is not None, "an outgoing copy acknowledges nothing"
     assert recorded.claimed == [], "its key is still held by the outgoing copy"
     assert (await states(catalog, BLOB))["disk"] is CopyState.UNWANTED
 

@@ -83,6 +83,10 @@ def test_a_good_chunk_makes_a_store_well_again_at_once(order: Order) -> None:
 
 
 def test_the_file_of_a_copy_is_known_through_all_wrappers(order: Order, tmp_path: Path) -> None:
-    assert order.path(copy("disk")) == tmp_path / "disk" / "a/locator"
-    assert order.path(copy("near")) is None
+    assert order.path("disk", "a/locator") == tmp_path / "disk" / "a/locator"
+    assert order.path("near", "a/locator") is None
+    best = order.best_file(COPIES)
+    assert best is not None
+    assert best == (copy("disk"), str(tmp_path / "disk" / "a/locator"))
+    assert order.best_file([copy("near")]) is None
     assert [order.cost(copy(name)) for name in ("disk", "inbox@here", "near")] == [0, 0, 1]

@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 
 from sqlalchemy import delete, exists, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from soundkeep.catalog.database import Tx
+from soundkeep.catalog.database import Tx, insert_unless_there
 from soundkeep.catalog.rows import blob_of
 from soundkeep.catalog.schema import blobs, copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.model import Blob
 
 
-def ensure(tx: Tx, blob: Blob) -> None:
-    """Records the blob unless it is known, and takes its row."""
-    dialect = postgresql if tx.on_postgresql else sqlite
+def ensure(tx: Tx, blob: Blob) -> bool:
+    """Records the blob unless it is known, and takes its row; answers whether it is new."""
     sound = blob.sound
-    row = dialect.insert(blobs).values(
+    row = insert_unless_there(tx, blobs).values(
         digest=blob.digest.raw,
         size_bytes=blob.size_bytes,
         chunk_hashes=blob.chunk_hashes.raw,
@@ -36,8 +34,10 @@ def ensure(tx: Tx, blob: Blob) -> None:
         tags=json.dumps(sound.tags),
         created_at=now(),
     )
-    tx.run(row.on_conflict_do_nothing())
+    if tx.run(row.returning(blobs.c.digest)).first() is not None:
+        return True  # and ours, until the transaction ends
     take(tx, blob.digest)
+    return False
 
 
 def take(tx: Tx, digest: Digest) -> Blob | None:

@@ -74,19 +74,20 @@ def claim(
     for lane in Lane:
         if len(ids) < limit:
             ids += _due(tx, table, and_(table.c.chore == chore, target), lane, limit - len(ids))
-    return lease_rows(tx, table, ids, holder=holder, lease_seconds=lease_seconds)
+    if not ids:
+        return []
+    leased = lease_rows(tx, table, table.c.id.in_(ids), holder=holder, lease_seconds=lease_seconds)
+    return sorted(leased, key=lambda pair: ids.index(pair[0].row_id))
 
 
 def lease_rows(
-    tx: Tx, table: Table, ids: list[int], *, holder: str, lease_seconds: float
+    tx: Tx, table: Table, which: ColumnElement[bool], *, holder: str, lease_seconds: float
 ) -> list[tuple[Lease, AnyRow]]:
-    """Leases rows that this transaction has found to be due, in the order given."""
-    if not ids:
-        return []
+    """Leases rows that this transaction alone may lease, and which are due."""
     token = secrets.token_hex(8)
     leased = (
         update(table)
-        .where(table.c.id.in_(ids))
+        .where(which)
         .values(
             due_at=now() + lease_seconds,
             lease_token=token,
@@ -95,8 +96,7 @@ def lease_rows(
         )
         .returning(*table.c)
     )
-    rows = sorted(tx.run(leased), key=lambda row: ids.index(row.id))
-    return [(Lease(row.id, token, row.due_at), row) for row in rows]
+    return [(Lease(row.id, token, row.due_at), row) for row in tx.run(leased)]
 
 
 def renew(tx: Tx, table: Table, lease: Lease, lease_seconds: float) -> Lease:

@@ -7,11 +7,11 @@ takes the lease away: what that holder then writes down is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import Executable, and_, case, exists, func, insert, select, update
+from sqlalchemy import Executable, and_, case, exists, func, insert, select, tuple_, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
@@ -143,7 +143,9 @@ def record_present(
 ) -> int:
     """Records a copy whose bytes were just written by us; answers its id."""
     values = {
-        **_row(digest, place, CopyState.PRESENT, wish, Lane.BULK),
+        **_row(digest, CopyState.PRESENT, wish, Lane.BULK),
+        "store": place.store,
+        "key": place.key,
         "locator": locator,
         "verified": verified,
         "verified_at": now(),
@@ -152,15 +154,21 @@ def record_present(
     return int(tx.run(insert(copies).values(**values).returning(copies.c.id)).scalar_one())
 
 
-def want(tx: Tx, digest: Digest, places: Iterable[Place], lane: Lane) -> None:
+def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     """Records wanted copies. A key that an outgoing copy still holds is left alone: whoever
     confirms that removal runs placement again."""
-    for place in sorted(places, key=lambda place: (place.store, place.key)):
-        taken = exists().where(copies.c.store == place.store, copies.c.key == place.key)
-        if not tx.run(select(taken)).scalar_one():
-            row = _row(digest, place, CopyState.WANTED, Wish.KEEP, lane)
-            tx.run(insert(copies).values(**row))
-            tx.wakes = True
+    if not places:
+        return
+    wanted = sorted((place.store, place.key) for place in places)
+    held = select(copies.c.store, copies.c.key).where(
+        tuple_(copies.c.store, copies.c.key).in_(wanted)
+    )
+    taken = {(row.store, row.key) for row in tx.run(held)}
+    fields = _row(digest, CopyState.WANTED, Wish.KEEP, lane)
+    rows = [{"store": store, "key": key} for store, key in wanted if (store, key) not in taken]
+    if rows:
+        tx.run(insert(copies).values(**fields), rows)
+        tx.wakes = True
 
 
 def wish(tx: Tx, copy: Copy, wanted: Wish, lane: Lane = Lane.INTERACTIVE) -> None:
@@ -222,14 +230,15 @@ def claim(
 def claim_for_upload(
     tx: Tx, digest: Digest, stores: Collection[str], *, holder: str, lease_seconds: float
 ) -> list[Claimed]:
-    """Leases the wanted copies of one blob to the upload that brought it."""
-    due = (
-        select(copies.c.id)
-        .where(copies.c.digest == digest.raw, copies.c.store.in_(stores))
-        .where(copies.c.chore == Chore.COPY.value, copies.c.due_at <= now())
+    """Leases the wanted copies of one blob to the upload that brought it. (A leased row is not
+    due; and whoever else would lease these waits for the blob's row, or skips them.)"""
+    due = and_(
+        copies.c.digest == digest.raw,
+        copies.c.store.in_(sorted(stores)),
+        copies.c.chore == Chore.COPY.value,
+        copies.c.due_at <= now(),
     )
-    ids = list(tx.run(due).scalars())
-    leased = claims.lease_rows(tx, copies, ids, holder=holder, lease_seconds=lease_seconds)
+    leased = claims.lease_rows(tx, copies, due, holder=holder, lease_seconds=lease_seconds)
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
 
@@ -358,13 +367,9 @@ def due_now_unplayable(tx: Tx) -> int:
     return claims.make_due(tx, copies, copies.c.last_error.startswith(Unplayable.code))
 
 
-def _row(
-    digest: Digest, place: Place, state: CopyState, wished: Wish, lane: Lane
-) -> dict[str, object]:
+def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str, object]:
     return {
         "digest": digest.raw,
-        "store": place.store,
-        "key": place.key,
         "state": state,
         "wish": wished,
         "since": now(),

@@ -22,7 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, select
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    Executable,
+    Table,
+    create_engine,
+    event,
+    select,
+)
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -57,6 +67,16 @@ class Tx:
     def now(self) -> float:
         """The database's clock."""
         return self.connection.execute(select(now())).scalar_one()
+
+
+def insert_unless_there(tx: Tx, table: Table) -> Any:
+    """An `INSERT` that leaves a row alone which has the same primary key. (Each dialect has a class
+    of its own for it, and PostgreSQL's takes 70 ms to load.)"""
+    if tx.on_postgresql:
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 class Catalog:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import psycopg
 import structlog
 
 from soundkeep.catalog.database import NOTIFY_CHANNEL, Catalog
@@ -20,6 +19,8 @@ async def listen(catalog: Catalog, woken: Callable[[], None]) -> None:
     a lost connection is only noted, and made again."""
     if not catalog.on_postgresql:
         return
+    import psycopg  # noqa: PLC0415 - 130 ms and 10 MB that SQLite does without
+
     address = catalog.url.set(drivername="postgresql").render_as_string(hide_password=False)
     while True:
         try:
@@ -30,6 +31,8 @@ async def listen(catalog: Catalog, woken: Callable[[], None]) -> None:
 
 
 async def _listen(address: str, woken: Callable[[], None]) -> None:
+    import psycopg  # noqa: PLC0415
+
     async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
         await connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
         woken()

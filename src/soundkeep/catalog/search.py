@@ -2,7 +2,8 @@
 
 A track is found when each word of the query begins a word of its title, path or id. Both
 databases get the same prepared words, because their own parsers disagree (PostgreSQL's takes
-`book/ch1.mp3` for one word, a file name).
+`book/ch1.mp3` for one word, a file name). The index itself, `track_words`, is made by the
+migrations.
 """
 
 from __future__ import annotations
@@ -15,19 +16,6 @@ from sqlalchemy import ColumnElement, literal_column, text
 MAX_QUERY_WORDS = 12
 
 _WORD = re.compile(r"[^\W_]+")
-
-SQLITE_DDL = (
-    "CREATE VIRTUAL TABLE track_words USING fts5"
-    "(words, content='tracks', content_rowid='seq', prefix='2 3', tokenize='unicode61')",
-    "CREATE TRIGGER track_words_in AFTER INSERT ON tracks BEGIN"
-    " INSERT INTO track_words (rowid, words) VALUES (new.seq, new.words); END",
-    "CREATE TRIGGER track_words_out AFTER DELETE ON tracks BEGIN INSERT INTO track_words"
-    " (track_words, rowid, words) VALUES ('delete', old.seq, old.words); END",
-    "CREATE TRIGGER track_words_new AFTER UPDATE OF words ON tracks BEGIN INSERT INTO track_words"
-    " (track_words, rowid, words) VALUES ('delete', old.seq, old.words);"
-    " INSERT INTO track_words (rowid, words) VALUES (new.seq, new.words); END",
-)
-POSTGRESQL_DDL = ("CREATE INDEX track_words ON tracks USING gin (to_tsvector('simple', words))",)
 
 
 def words_of(*texts: str) -> str:

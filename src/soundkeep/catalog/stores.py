@@ -61,9 +61,9 @@ def is_out(tx: Tx, name: str) -> bool:
     return tx.run(opened).scalar_one_or_none() is not None
 
 
-def any_out(tx: Tx) -> bool:
-    """Whether any circuit is open."""
-    return tx.run(select(stores.c.name).where(stores.c.opened_at.is_not(None))).first() is not None
+def out(tx: Tx) -> frozenset[str]:
+    """The stores whose circuit is open."""
+    return frozenset(tx.run(select(stores.c.name).where(stores.c.opened_at.is_not(None))).scalars())
 
 
 def claim_probe(tx: Tx, name: str, probe_seconds: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import select_tracks, track_of
-from soundkeep.catalog.schema import now, removals, tombstones, tracks
+from soundkeep.catalog.schema import blobs, now, removals, tombstones, tracks
 from soundkeep.catalog.search import matches, words_of
 from soundkeep.digest import Digest
 from soundkeep.errors import BadCursor
@@ -65,13 +65,25 @@ def at_path(tx: Tx, owner: str, path: str) -> Track | None:
     return track_of(row) if row else None
 
 
+def held_at(tx: Tx, owner: str, path: str) -> tuple[Digest, int] | None:
+    """Digest and size of what this path holds."""
+    held = (
+        select(blobs.c.digest, blobs.c.size_bytes)
+        .join(tracks, tracks.c.digest == blobs.c.digest)
+        .where(tracks.c.owner == owner, tracks.c.path == path)
+    )
+    row = tx.run(held).first()
+    return (Digest(bytes(row.digest)), row.size_bytes) if row else None
+
+
 def naming(tx: Tx, digest: Digest) -> list[Track]:
     """Every track that names this blob."""
     return [track_of(row) for row in tx.run(select_tracks().where(tracks.c.digest == digest.raw))]
 
 
-def add(tx: Tx, track: Track) -> Track:
-    """Records a new track at the database's time. Its id may have died before, with this audio."""
+def add(tx: Tx, track: Track, *, reborn: bool = True) -> Track:
+    """Records a new track at the database's time. If it may be `reborn`, its id may have died
+    before, with this audio; one that we have just made has not."""
     row = {
         "id": track.id,
         "owner": track.owner,
@@ -83,10 +95,11 @@ def add(tx: Tx, track: Track) -> Track:
         "digest": track.blob.digest.raw,
         "revision": track.revision,
     }
-    tx.run(delete(tombstones).where(tombstones.c.track_id == track.id))
-    tx.run(delete(removals).where(removals.c.track_id == track.id))
-    tx.run(insert(tracks).values(**row, created_at=now()))
-    return _found(tx, track.id)
+    if reborn:
+        tx.run(delete(tombstones).where(tombstones.c.track_id == track.id))
+        tx.run(delete(removals).where(removals.c.track_id == track.id))
+    added = insert(tracks).values(**row, created_at=now()).returning(tracks.c.created_at)
+    return replace(track, created_at=tx.run(added).scalar_one())
 
 
 def change(

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace as replaced
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
 from soundkeep.cli.failures import FAILED, sentence
 from soundkeep.cli.options import Options, options_of, run
 from soundkeep.cli.output import byte_progress, complain, printable, say, say_json, size
-from soundkeep.cli.service import Document, Service
+from soundkeep.cli.service import Document, Service, pieces_of
 from soundkeep.errors import BadInput, Conflict, JailFailed, SettingsError
 from soundkeep.intake.parsing import new_track
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import DEFAULT_OWNER, Visibility, track_path
 
-PIECE_BYTES = 256 * 1024
 SETTLE_SECONDS = 30.0  # for copies that the acknowledgement did not wait for
 STANDARD_INPUT = "-"
 
@@ -93,15 +90,6 @@ async def _add_one(service: Service, file: str, new: NewTrack) -> tuple[Document
         task = progress.add_task(printable(file), total=size_bytes)
         body = pieces_of(opened, lambda count: progress.advance(task, count))
         return await service.add(body, new, size_bytes)
-
-
-async def pieces_of(
-    file: BinaryIO, heard: Callable[[int], object] = lambda count: None
-) -> AsyncIterator[bytes]:
-    """A file's bytes, read in a thread, because a pipe or a network disk may keep us waiting."""
-    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
-        heard(len(piece))
-        yield piece
 
 
 def _say_kept(track: Document, created: bool) -> None:

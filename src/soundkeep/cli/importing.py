@@ -21,11 +21,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from soundkeep.cli.adding import OF_ONE_FILE, pieces_of
+from soundkeep.cli.adding import OF_ONE_FILE
 from soundkeep.cli.failures import FAILED, sentence
 from soundkeep.cli.options import Options, options_of, run
 from soundkeep.cli.output import byte_progress, complain, printable, say, size
-from soundkeep.cli.service import Document, Service, Which
+from soundkeep.cli.service import Document, Service
 from soundkeep.errors import SettingsError
 from soundkeep.intake.folder import Found, walk
 from soundkeep.intake.recording import NewTrack
@@ -163,22 +163,13 @@ class Importing:
             self.tally.refuse(file.name, file.refusal)
             return
         path = track_path(self.prefix + file.name)
-        if await self._is_there(service, path, file):
+        held = await service.digest_at(self.as_said.owner, path, file.size_bytes)
+        if held is not None and held == await asyncio.to_thread(_sha256, file.path):
             self.tally.skipped += 1
             return
-        new = replaced(self.as_said, path=path)
-        with file.path.open("rb") as opened:
-            await service.add(pieces_of(opened), new, file.size_bytes)
+        await service.add_file(file.path, replaced(self.as_said, path=path))
         self.tally.kept += 1
         self.tally.kept_bytes += file.size_bytes
-
-    async def _is_there(self, service: Service, path: str, file: Found) -> bool:
-        """Whether this path has these bytes. (The exact path is the first under its prefix.)"""
-        page = await service.tracks(Which(prefix=path, owner=self.as_said.owner), limit=1)
-        held = next(iter(page["items"]), None)
-        if held is None or held["path"] != path or held["size_bytes"] != file.size_bytes:
-            return False
-        return bool(held["digest"] == await asyncio.to_thread(_sha256, file.path))
 
 
 def _sha256(path: Path) -> str:

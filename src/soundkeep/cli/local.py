@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 from soundkeep import shown
 from soundkeep.build import House, opened
@@ -39,7 +40,14 @@ class LocalService:
         self, body: AsyncIterator[bytes], new: NewTrack, size_bytes: int | None
     ) -> tuple[Document, bool]:
         added = await self._keep.add(body, new, Announced(size_bytes), lane=Lane.BULK)
-        return shown.track_json(added.view, self._base_url), added.created
+        return await self.track(added.track.id), added.created
+
+    async def add_file(self, file: Path, new: NewTrack) -> None:
+        await self._keep.add_file(file, new)
+
+    async def digest_at(self, owner: str, path: str, size_bytes: int) -> str | None:
+        held = await self._keep.held_at(owner, path)
+        return held[0].hex if held and held[1] == size_bytes else None
 
     async def track(self, track_id: str) -> Document:
         return shown.track_json(await self._keep.track(track_id), self._base_url)

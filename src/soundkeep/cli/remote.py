@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import aiohttp
 
 from soundkeep import errors
-from soundkeep.cli.service import Document, Which
+from soundkeep.cli.service import Document, Which, pieces_of
 from soundkeep.intake.recording import NewTrack
 
 PIECE_BYTES = 256 * 1024
@@ -51,6 +53,18 @@ class RemoteService:
             "POST", "/api/tracks", params=_fields(new), data=body, headers=headers
         ) as answer:
             return await answer.json(), answer.status == 201
+
+    async def add_file(self, file: Path, new: NewTrack) -> None:
+        with file.open("rb") as opened:
+            await self.add(pieces_of(opened), new, os.fstat(opened.fileno()).st_size)
+
+    async def digest_at(self, owner: str, path: str, size_bytes: int) -> str | None:
+        """The exact path is the first under its prefix."""
+        page = await self.tracks(Which(prefix=path, owner=owner), limit=1)
+        held = next(iter(page["items"]), None)
+        if held is None or held["path"] != path or held["size_bytes"] != size_bytes:
+            return None
+        return str(held["digest"])
 
     async def track(self, track_id: str) -> Document:
         return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}")

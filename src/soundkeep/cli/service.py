@@ -6,14 +6,17 @@ Two implementations: `local.LocalService` and `remote.RemoteService`. Documents 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from soundkeep.intake.recording import NewTrack
 
 Document = dict[str, Any]
 MAX_PAGE = 1000  # tracks
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,14 @@ class Service(Protocol):
         self, body: AsyncIterator[bytes], new: NewTrack, size_bytes: int | None
     ) -> tuple[Document, bool]:
         """Keeps a sound; answers the track, and whether it is new."""
+        ...
+
+    async def add_file(self, file: Path, new: NewTrack) -> None:
+        """Keeps a file of this machine, without telling what became of it."""
+        ...
+
+    async def digest_at(self, owner: str, path: str, size_bytes: int) -> str | None:
+        """The digest, in hex, of what this path holds, if that has this size."""
         ...
 
     async def track(self, track_id: str) -> Document:
@@ -74,3 +85,12 @@ class Service(Protocol):
     async def settle(self, within_seconds: float) -> None:
         """Does what is due, here; a server does it on its own, so there is nothing to wait for."""
         ...
+
+
+async def pieces_of(
+    file: BinaryIO, heard: Callable[[int], object] = lambda count: None
+) -> AsyncIterator[bytes]:
+    """A file's bytes, read in a thread, because a pipe or a network disk may keep us waiting."""
+    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        heard(len(piece))
+        yield piece

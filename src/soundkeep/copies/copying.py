@@ -6,18 +6,21 @@ back through our own chunk hashes. Nothing here touches a row that the caller ha
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from soundkeep.catalog import blobs, copies
 from soundkeep.catalog.copies import Claimed
-from soundkeep.catalog.database import Catalog
+from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import Digest
-from soundkeep.errors import Corrupt, NotFound, Truncated
+from soundkeep.errors import Corrupt, NotFound, StoreError, Truncated
 from soundkeep.model import Blob, Copy, CopyState
+from soundkeep.reading.body import Body, Local
 from soundkeep.reading.feed import cut
 from soundkeep.reading.reader import Reader
+from soundkeep.reading.trusted import check_file
 from soundkeep.stores.interface import Bytes, Key, Receipt, Store
 
 READ_BACK = "read back"
@@ -25,11 +28,13 @@ READ_BACK = "read back"
 
 @dataclass(frozen=True)
 class BlobSource:
-    """A blob as a store's `put` wants it: verified chunks from wherever they are good."""
+    """A blob as a store's `put` wants it: verified pieces from wherever they are good, and first
+    from a file of this machine."""
 
     reader: Reader
     blob: Blob
-    file: Path | None = None
+    local: Local | None
+    may_link: bool = False
     cache_seconds: int | None = None
 
     @property
@@ -44,9 +49,19 @@ class BlobSource:
     def media_type(self) -> str:
         return self.blob.sound.media_type
 
-    def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+    @property
+    def file(self) -> Path | None:
+        return Path(self.local[1]) if self.local and self.may_link else None
+
+    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         """Raises `Unplayable` when no copy has a good chunk."""
-        return self.reader.open(self.blob, start, stop)
+        end = self.blob.size_bytes if stop is None else min(stop, self.blob.size_bytes)
+        body = Body(self.reader, self.blob, start, end, self.local)
+        try:
+            while piece := await body.next():
+                yield bytes(piece)
+        finally:
+            await body.close()
 
 
 class Copier:
@@ -61,14 +76,23 @@ class Copier:
 
         Raises `StoreError`, `Unplayable`, `LeaseLost`.
         """
-        await self.copy_from(store, claimed, await self._blob(claimed.copy), None)
+        blob, held = await self._catalog.read(_blob_and_copies, claimed.copy.digest)
+        local = self._reader.order.best_file(held)
+        await self._put(store, claimed, BlobSource(self._reader, blob, local))
 
-    async def copy_from(
-        self, store: Store, claimed: Claimed, blob: Blob, file: Path | None
+    async def copy_landed(
+        self, store: Store, claimed: Claimed, blob: Blob, landed: Local | None
     ) -> None:
-        """As `copy`, of a blob at hand; a store that links may take over `file`."""
-        receipt = await store.put(Key(claimed.copy.key), BlobSource(self._reader, blob, file))
-        verified = receipt.verified or await read_back(store, receipt.locator, blob)
+        """As `copy`, of an upload that has just landed; a store that links may take over its file.
+
+        (A repair never links: damage to one would then be damage to both.)
+        """
+        await self._put(store, claimed, BlobSource(self._reader, blob, landed, may_link=True))
+
+    async def _put(self, store: Store, claimed: Claimed, source: BlobSource) -> None:
+        receipt = await store.put(Key(claimed.copy.key), source)
+        blob = source.blob
+        verified = receipt.verified or await self._read_back(store, receipt.locator, blob)
         await self._prove(claimed, receipt, verified)
 
     async def verify(self, store: Store, claimed: Claimed) -> None:
@@ -79,7 +103,7 @@ class Copier:
         blob = await self._blob(claimed.copy)
         locator = claimed.copy.locator or claimed.copy.key
         try:
-            verified = await read_back(store, locator, blob)
+            verified = await self._read_back(store, locator, blob)
         except (Corrupt, NotFound, Truncated):
             await self.copy(store, claimed)
         else:
@@ -92,7 +116,7 @@ class Copier:
         """
         blob = await self._blob(copy)
         try:
-            verified = await read_back(store, copy.locator or copy.key, blob)
+            verified = await self._read_back(store, copy.locator or copy.key, blob)
         except (Corrupt, NotFound, Truncated) as error:
             await self._catalog.write(copies.doubt, copy.id, str(error))
         else:
@@ -101,10 +125,24 @@ class Copier:
     async def _prove(self, claimed: Claimed, receipt: Receipt, verified: str) -> None:
         await self._catalog.write(copies.prove, claimed, locator=receipt.locator, verified=verified)
 
+    async def _read_back(self, store: Store, locator: str, blob: Blob) -> str:
+        """As the function; a file of this machine is read in one go, in a thread."""
+        path = self._reader.order.path(store.name, locator)
+        with suppress(StoreError, TimeoutError):  # then the store itself says what is the matter
+            if path is not None:
+                async with asyncio.timeout(self._reader.settings.stall_seconds):
+                    await asyncio.to_thread(check_file, path, blob)
+                return READ_BACK
+        return await read_back(store, locator, blob)
+
     async def _blob(self, copy: Copy) -> Blob:
-        blob = await self._catalog.read(blobs.find, copy.digest)
-        assert blob is not None, "a copy's row holds its blob's"
-        return blob
+        return (await self._catalog.read(_blob_and_copies, copy.digest))[0]
+
+
+def _blob_and_copies(tx: Tx, digest: Digest) -> tuple[Blob, list[Copy]]:
+    blob = blobs.find(tx, digest)
+    assert blob is not None, "a copy's row holds its blob's"
+    return blob, copies.of_blob(tx, digest)
 
 
 async def read_back(store: Store, locator: str, blob: Blob) -> str:

@@ -62,7 +62,11 @@ def replan(
         return
     after = place(blob, names, rules)
     before = after if names_before is None else place(blob, names_before, rules)
-    change = difference(copies.of_blob(tx, blob.digest), after, before)
+    apply(tx, blob, difference(copies.of_blob(tx, blob.digest), after, before), lane)
+
+
+def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
+    """Writes a difference into the ledger."""
     copies.want(tx, blob.digest, change.want, lane)
     for wish, which in (
         (Wish.KEEP, change.keep),

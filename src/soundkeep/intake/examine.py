@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from soundkeep.audio.jail import Jail
@@ -20,7 +19,7 @@ class Examiner:
 
     async def examine(self, path: Path) -> Sound:
         """Raises `NotAudio`, `TypeNotAllowed`, `JailFailed`."""
-        format_ = await asyncio.to_thread(sniff_file, path)
+        format_ = sniff_file(path)  # just written, so in memory: a hop to a thread costs more
         if format_ is None:
             raise NotAudio("the content is no audio that we know")
         if format_.name not in self._types:

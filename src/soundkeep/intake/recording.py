@@ -12,10 +12,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from soundkeep.catalog import blobs, copies, tracks
+from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
 from soundkeep.copies import planning
-from soundkeep.copies.placement import Rules
+from soundkeep.copies.placement import Rules, place
+from soundkeep.copies.planning import Difference, difference
 from soundkeep.errors import IdTaken, PathTaken
 from soundkeep.model import (
     DEFAULT_OWNER,
@@ -30,6 +32,7 @@ from soundkeep.model import (
     Wish,
     new_track_id,
 )
+from soundkeep.shown import is_kept
 
 SPOOLED = "hashed as written"
 
@@ -62,8 +65,10 @@ class Recorded:
 
     track: Track
     created: bool
-    uses_inbox: bool
+    inbox_copy: Copy | None  # None if the bytes that landed are not needed
     claimed: list[Claimed]
+    holders: int  # stores that have the blob already
+    out: frozenset[str]  # stores whose circuit is open
 
 
 def record(
@@ -78,30 +83,19 @@ def record(
     lease_seconds: float,
 ) -> Recorded:
     """Raises `IdTaken` or `PathTaken`, and then nothing was recorded."""
-    blobs.ensure(tx, blob)
-    track = _same(tx, new, blob)
-    created = track is None
-    if track is None:
-        named = _named(new, blob)
-        _clear_path(tx, named, rules, replace=new.replace)
-        names_before = tracks.naming(tx, blob.digest)
-        track = tracks.add(tx, named)
-        planning.replan(tx, blob, rules, lane=lane, names_before=names_before)
-    uses_inbox = not _is_settled(copies.of_blob(tx, blob.digest))
-    if uses_inbox:
-        copies.record_present(
-            tx,
-            blob.digest,
-            Place(inbox.store, inbox.key),
-            locator=inbox.key,
-            verified=SPOOLED,
-            wish=Wish.LEAVE,
-            due_in=inbox.linger_seconds,
-        )
+    is_new = blobs.ensure(tx, blob)
+    held = [] if is_new else copies.of_blob(tx, blob.digest)
+    track, change = _name(tx, new, blob, rules, held)
+    if change is not None:
+        planning.apply(tx, blob, change, lane)
+    needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
+    inbox_copy = _landed(tx, blob, inbox) if needed else None
     claimed = copies.claim_for_upload(
         tx, blob.digest, rules.keep, holder=holder, lease_seconds=lease_seconds
     )
-    return Recorded(track, created, uses_inbox, claimed)
+    holders = len({copy.store for copy in held if is_kept(copy)})
+    created = change is not None
+    return Recorded(track, created, inbox_copy, claimed, holders, store_rows.out(tx))
 
 
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:
@@ -130,42 +124,40 @@ def change(
     return changed
 
 
-def _same(tx: Tx, new: NewTrack, blob: Blob) -> Track | None:
-    """The track that this upload repeats; None if it makes a new one."""
-    if new.id is not None:
-        _refuse_used_id(tx, new.id, blob)
-    named = tracks.find(tx, new.id) if new.id else None
-    path = new.path or (named.path if named else None)
-    if named is not None and (path, new.owner) != (named.path, named.owner):
-        raise IdTaken(f"the id {new.id} already names {named.path!r}")
-    held = tracks.at_path(tx, new.owner, path) if path else None
-    if held is None or held.blob.digest != blob.digest:
-        return None
-    if new.id not in (None, held.id):
-        raise IdTaken(f"{held.path!r} with this audio is already the track {held.id}")
-    return held
+def _name(
+    tx: Tx, new: NewTrack, blob: Blob, rules: Rules, held: list[Copy]
+) -> tuple[Track, Difference | None]:
+    """The track, and what its new name changes about the blob's copies; None if it is the track
+    that this upload repeats."""
+    existing = _of_id(tx, new.id, blob) if new.id else None
+    wished = _wished(new, blob, existing)
+    if existing is not None and (wished.path, wished.owner) != (existing.path, existing.owner):
+        raise IdTaken(f"the id {new.id} already names {existing.path!r}")
+    there = existing or tracks.at_path(tx, wished.owner, wished.path)
+    if there is not None and there.blob.digest == blob.digest:
+        if new.id not in (None, there.id):
+            raise IdTaken(f"{there.path!r} with this audio is already the track {there.id}")
+        return there, None
+    if there is not None:
+        _clear_path(tx, there, rules, replace=new.replace)
+    names = tracks.naming(tx, blob.digest) if held else []  # a blob with a name has copies
+    track = tracks.add(tx, wished, reborn=new.id is not None)
+    after = place(blob, [*names, track], rules)
+    return track, difference(held, after, place(blob, names, rules))
 
 
-def _clear_path(tx: Tx, track: Track, rules: Rules, *, replace: bool) -> None:
-    """Deletes the track with other audio that holds the path, if that was asked for."""
-    held = tracks.at_path(tx, track.owner, track.path)
-    if held is None:
-        return
-    if not replace:
-        raise PathTaken(f"{held.path!r} holds other audio ({held.id}); replace=true replaces it")
-    _delete(tx, held, rules)
-
-
-def _refuse_used_id(tx: Tx, track_id: str, blob: Blob) -> None:
+def _of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:
+    """The track of a chosen id, which is remembered with its audio for ever."""
     track, stone = tracks.find(tx, track_id), tracks.tombstone(tx, track_id)
     digest = track.blob.digest if track else stone.digest if stone else None
     if digest not in (None, blob.digest):
         raise IdTaken(f"the id {track_id} was used before for other audio")
+    return track
 
 
-def _named(new: NewTrack, blob: Blob) -> Track:
+def _wished(new: NewTrack, blob: Blob, existing: Track | None) -> Track:
     track_id = new.id or new_track_id()
-    path = new.path or f"{track_id}.{blob.sound.extension}"
+    path = new.path or (existing.path if existing else f"{track_id}.{blob.sound.extension}")
     title = new.title or blob.sound.tags.get("title") or PurePosixPath(path).stem
     return Track(
         id=track_id,
@@ -178,6 +170,24 @@ def _named(new: NewTrack, blob: Blob) -> Track:
         created_at=0.0,  # the database's clock decides
         revision=1,
     )
+
+
+def _clear_path(tx: Tx, held: Track, rules: Rules, *, replace: bool) -> None:
+    """Deletes the track with other audio that holds the path, if that was asked for."""
+    if not replace:
+        raise PathTaken(f"{held.path!r} holds other audio ({held.id}); replace=true replaces it")
+    _delete(tx, held, rules)
+
+
+def _landed(tx: Tx, blob: Blob, inbox: Inbox) -> Copy:
+    """Records the inbox's copy, which asks to leave as soon as it has lingered."""
+    where, wish = Place(inbox.store, inbox.key), Wish.LEAVE
+    copy_id = copies.record_present(
+        tx, blob.digest, where, locator=inbox.key, verified=SPOOLED, wish=wish,
+        due_in=inbox.linger_seconds,
+    )  # fmt: skip
+    state = CopyState.PRESENT
+    return Copy(copy_id, blob.digest, inbox.store, inbox.key, inbox.key, state, wish, since=0.0)
 
 
 def _is_settled(held: list[Copy]) -> bool:

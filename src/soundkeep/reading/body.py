@@ -14,10 +14,12 @@ from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import StoreError, TimedOut
 from soundkeep.model import Blob, Copy
 from soundkeep.reading.reader import Reader
-from soundkeep.reading.trusted import Buffer, LocalFile, Trust
+from soundkeep.reading.trusted import Buffer, LocalFile
 from soundkeep.stores.interface import Bytes
 
 PIECE_BYTES = 2 * CHUNK_BYTES
+
+Local = tuple[Copy, str]  # a copy, and the file of this machine that it is
 
 
 class Body:
@@ -26,13 +28,12 @@ class Body:
     def __init__(
         self,
         reader: Reader,
-        trust: Trust,
         blob: Blob,
         start: int,
         stop: int,
-        local: tuple[Copy, str] | None,
+        local: Local | None,
     ) -> None:
-        """`local` is the best copy and its file, if the best copy is a file."""
+        """`local` is the best copy, if that is a file of this machine."""
         self._reader = reader
         self._blob = blob
         self._at = start
@@ -42,7 +43,7 @@ class Body:
         self._rest: Bytes | None = None
         if local is not None:
             try:
-                self._file = trust.open(local[1], blob)
+                self._file = reader.trust.open(local[1], blob)
             except StoreError as error:
                 reader.failed(local[0], error)
 

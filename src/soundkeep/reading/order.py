@@ -40,10 +40,16 @@ class Order:
         """The store gave a good chunk."""
         self._unwell_until.pop(store, None)
 
-    def path(self, copy: Copy) -> Path | None:
-        """The file of a copy, if its store keeps files on this machine."""
-        files = self._files.get(copy.store)
-        return files.path_of(copy.locator or copy.key) if files else None
+    def path(self, store: str, locator: str) -> Path | None:
+        """The file of an object, if its store keeps files on this machine."""
+        files = self._files.get(store)
+        return files.path_of(locator) if files else None
+
+    def best_file(self, copies: Iterable[Copy]) -> tuple[Copy, str] | None:
+        """The best copy, if that is a file of this machine."""
+        best = next(iter(self.sort(copies)), None)
+        path = self.path(best.store, best.locator or best.key) if best else None
+        return (best, str(path)) if best and path else None
 
     def cost(self, copy: Copy) -> int:
         """0 for a file of this machine, 1 for anything that must be asked."""

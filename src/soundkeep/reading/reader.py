@@ -22,6 +22,7 @@ from soundkeep.reading.chunk_cache import ChunkCache
 from soundkeep.reading.feed import Feed
 from soundkeep.reading.order import Order
 from soundkeep.reading.stream import Stream
+from soundkeep.reading.trusted import Trust
 from soundkeep.settings import ReadingSettings
 from soundkeep.stores.interface import Bytes, Store
 
@@ -43,6 +44,7 @@ class Reader:
         self.order = Order(stores, keep)
         self.settings = settings
         self.cache = ChunkCache(settings.cache_bytes)
+        self.trust = Trust(settings.trust_seconds)
         self._catalog = catalog
         self._stores = stores
         self._doubting: dict[int, asyncio.Task[None]] = {}

@@ -15,6 +15,7 @@ import os
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
 from soundkeep.digest import CHUNK_BYTES, chunk_count
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
@@ -23,6 +24,7 @@ from soundkeep.model import Blob
 RACY_NS = 50_000_000
 MAX_FILES = 4096
 MAX_OPEN = 64
+CHECK_BYTES = 4 * CHUNK_BYTES
 HELD_SECONDS = 1.0  # as long as a look-up lives; a deleted file's room on the disk waits for it
 
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hang us
@@ -185,6 +187,13 @@ class LocalFile:
             if error.errno == errno.EOPNOTSUPP:
                 return 0
             raise
+
+
+def check_file(path: Path, blob: Blob) -> None:
+    """Reads a whole file and checks every chunk. Blocks. Raises as `LocalFile` does."""
+    file = LocalFile(str(path), blob, Trust(0))
+    for start in range(0, blob.size_bytes, CHECK_BYTES):
+        file.read(start, min(start + CHECK_BYTES, blob.size_bytes))
 
 
 def _opened(path: str) -> int:

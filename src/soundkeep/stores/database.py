@@ -46,7 +46,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
-from soundkeep.digest import CHUNK_BYTES, chunk_span, chunks_touching
+from soundkeep.digest import CHUNK_BYTES, chunk_count, chunk_span, chunks_touching
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
 from soundkeep.stores.interface import (
     MARKER_KEY,
@@ -63,6 +63,7 @@ from soundkeep.stores.sql import READERS, Database, create, database, transact
 from soundkeep.stores.threads import Draft, Threads
 
 BATCH_BYTES = 8 * CHUNK_BYTES
+READ_AT_ONCE = 4  # chunks in one transaction: 1 MiB
 REMOVED_AT_ONCE = 32
 LISTED_AT_ONCE = 256
 
@@ -163,13 +164,16 @@ class DatabaseStore:
         return manifest.stat if manifest else None
 
     async def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
-        manifest = await self._manifest(locator)
+        manifest, held = await self._read(partial(self._begin, locator, start, stop))
         if manifest is None:
             raise NotFound(f"{self.name} has no {locator}")
         start, stop = span(manifest.size_bytes, start, stop)
-        for number in chunks_touching(start, stop) if start < stop else ():
+        numbers = list(chunks_touching(start, stop)) if start < stop else []
+        for number in numbers:
+            if number not in held and (number - numbers[0]) % READ_AT_ONCE == 0:
+                held = await self._read(partial(self._chunks, manifest.generation, number, stop))
             first, last = chunk_span(number, manifest.size_bytes)
-            data = await self._read(partial(self._chunk, manifest.generation, number))
+            data = held.pop(number, None)
             if data is None or len(data) != last - first:
                 raise Truncated(f"{self.name} has not all of {locator}: chunk {number}")
             yield data[max(start - first, 0) : stop - first]
@@ -254,13 +258,33 @@ class DatabaseStore:
         columns = self._tables.manifests.c
         return select(columns.key, columns.generation, columns.size_bytes, columns.created_at)
 
-    def _chunk(self, generation: int, number: int, connection: Connection) -> bytes | None:
+    def _begin(
+        self, locator: str, start: int, stop: int | None, connection: Connection
+    ) -> tuple[Manifest | None, dict[int, bytes]]:
+        """The manifest, and the first chunks of the range."""
+        statement = self._select_manifests().where(self._tables.manifests.c.key == locator)
+        row = connection.execute(statement).one_or_none()
+        if row is None:
+            return None, {}
+        manifest = Manifest(*row)
+        end = manifest.size_bytes if stop is None else min(stop, manifest.size_bytes)
+        first = max(start, 0) // CHUNK_BYTES
+        return manifest, self._chunks(manifest.generation, first, end, connection)
+
+    def _chunks(
+        self, generation: int, first: int, stop: int, connection: Connection
+    ) -> dict[int, bytes]:
+        """A few chunks at once: `first` and those after it that begin before the byte `stop`."""
         chunks = self._tables.chunks.c
-        wanted = select(chunks.data).where(chunks.generation == generation, chunks.number == number)
-        data = connection.execute(wanted).scalar_one_or_none()
-        if data is None or isinstance(data, bytes):
-            return data
-        raise Corrupt(f"{self.name}: chunk {number} is no bytes")  # SQLite keeps any type there
+        last = min(first + READ_AT_ONCE, chunk_count(stop))
+        wanted = select(chunks.number, chunks.data).where(
+            chunks.generation == generation, chunks.number >= first, chunks.number < last
+        )
+        found = {row.number: row.data for row in connection.execute(wanted)}
+        for number, data in found.items():
+            if not isinstance(data, bytes):  # SQLite keeps any type there
+                raise Corrupt(f"{self.name}: chunk {number} is no bytes")
+        return found
 
     def _unname(self, connection: Connection, locator: str) -> int | None:
         """Makes the object invisible, and its chunks a draft to be removed."""

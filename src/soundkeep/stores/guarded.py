@@ -8,12 +8,15 @@ its place the same key may be somebody's only copy: so deleting asks first, too.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from soundkeep.errors import Misconfigured, NotFound
 from soundkeep.stores.interface import Bytes, Key, Receipt, Source, Stat, Store
 from soundkeep.stores.wrappers import Wrapped
+
+SURE_SECONDS = 1.0  # a put trusts a look at the marker for so long; nothing that removes does
 
 ExpectedId = Callable[[], Awaitable[str | None]]
 
@@ -24,9 +27,11 @@ class Guarded(Wrapped):
     def __init__(self, inner: Store, expected_id: ExpectedId) -> None:
         super().__init__(inner)
         self._expected_id = expected_id
+        self._sure_until = 0.0
 
     async def put(self, key: Key, source: Source) -> Receipt:
-        await self._check()
+        if time.monotonic() > self._sure_until:
+            await self._check()
         return await self.inner.put(key, source)
 
     async def stat(self, locator: str) -> Stat | None:
@@ -53,6 +58,7 @@ class Guarded(Wrapped):
 
     async def _check(self) -> None:
         """Raises `Misconfigured`."""
+        self._sure_until = 0.0
         expected = await self._expected_id()
         if expected is None:
             raise Misconfigured(f"store {self.name} was not admitted yet")
@@ -60,3 +66,4 @@ class Guarded(Wrapped):
             raise Misconfigured(
                 f"store {self.name} is empty or another one. Is the right place mounted?"
             )
+        self._sure_until = time.monotonic() + SURE_SECONDS

@@ -114,10 +114,9 @@ class LocalStore:
 
     async def put(self, key: Key, source: Source) -> Receipt:
         check_fits(self.caps, source)
-        await self._run(self._require_drafts)
         draft = self._draft(str(key))
         try:
-            if not await self._linked(draft, source):
+            if not await self._run(self._taken_over, draft, source):
                 await self._write(draft, source)
         except BaseException:
             draft.abandon(self._threads)
@@ -203,9 +202,10 @@ class LocalStore:
 
     # --- one object -------------------------------------------------------------------------
 
-    async def _linked(self, draft: FileDraft, source: Source) -> bool:
-        file = source.file
-        return file is not None and await self._run(draft.link, file, source.size_bytes)
+    def _taken_over(self, draft: FileDraft, source: Source) -> bool:
+        """Whether a link made the object already. What is not our directory takes nothing."""
+        self._require_drafts()
+        return source.file is not None and draft.link(source.file, source.size_bytes)
 
     async def _write(self, draft: FileDraft, source: Source) -> None:
         await self._run(draft.begin)

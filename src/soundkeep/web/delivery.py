@@ -18,7 +18,7 @@ import structlog
 
 from soundkeep.access.keys import KeyRing
 from soundkeep.errors import CatalogUnavailable, SoundkeepError, Unplayable
-from soundkeep.model import Copy, Track
+from soundkeep.model import Track
 from soundkeep.ranges import (
     ByteRange,
     Unsatisfiable,
@@ -26,10 +26,10 @@ from soundkeep.ranges import (
     none_match_holds,
     parse_range,
 )
-from soundkeep.reading.body import Body
+from soundkeep.reading.body import Body, Local
 from soundkeep.reading.lookup import Found, Lookup
 from soundkeep.reading.reader import Reader
-from soundkeep.reading.trusted import Buffer, Trust
+from soundkeep.reading.trusted import Buffer
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.web.headers import (
@@ -83,7 +83,6 @@ class Delivery:
         self._any_origin = (
             _lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
         )
-        self._trust = Trust(settings.reading.trust_seconds)
         self.running = 0  # streams, for draining and figures
         self.sent_bytes = 0
 
@@ -114,7 +113,7 @@ class Delivery:
         if isinstance(asked, Unsatisfiable):
             return None
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-        body = Body(self._reader, self._trust, sound.blob, start, stop, sound.local)
+        body = Body(self._reader, sound.blob, start, stop, sound.local)
         piece = body.next_at_once(into)
         if piece is None:
             return None
@@ -164,13 +163,8 @@ class Delivery:
     def _prepared(self, found: Found) -> Sound:
         """Made once for each look-up, so once a second at most."""
         if not isinstance(found.prepared, Sound):
-            found.prepared = Sound(found.track, self._local(found))
+            found.prepared = Sound(found.track, self._reader.order.best_file(found.copies))
         return found.prepared
-
-    def _local(self, found: Found) -> tuple[Copy, str] | None:
-        best = next(iter(self._reader.order.sort(found.copies)), None)
-        path = self._reader.order.path(best) if best else None
-        return (best, str(path)) if best and path else None
 
     def _may_hear(self, sound: Sound, request: _Request) -> bool:
         return sound.public or self._keys.allows(request.headers.get(b"authorization"))
@@ -190,7 +184,7 @@ class Delivery:
             await request.send(*sound.head(asked))
         else:
             start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-            body = Body(self._reader, self._trust, sound.blob, start, stop, sound.local)
+            body = Body(self._reader, sound.blob, start, stop, sound.local)
             try:
                 await self._stream(body, stop - start, sound.head(asked), request)
             finally:
@@ -237,7 +231,7 @@ class Sound:
 
     __slots__ = ("_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
 
-    def __init__(self, track: Track, local: tuple[Copy, str] | None) -> None:
+    def __init__(self, track: Track, local: Local | None) -> None:
         self.public = track.public
         self.blob = track.blob
         self.size_bytes = track.blob.size_bytes

@@ -65,12 +65,13 @@ async def upload(
         request, fields, repr_digest, context.keep.settings.http.idle_seconds
     )
     added = await context.keep.add(sent.body, sent.new, sent.announced)
-    context.lookup.forget(added.view.track.id)
-    document = shown.track_json(added.view, context.base_url(request))
+    context.lookup.forget(added.track.id)
+    view = await context.keep.track(added.track.id)
+    document = shown.track_json(view, context.base_url(request))
     return JSONResponse(
         document,
         status_code=201 if added.created else 200,
-        headers={"Location": f"/api/tracks/{added.view.track.id}"},
+        headers={"Location": f"/api/tracks/{added.track.id}"},
     )
 
 
