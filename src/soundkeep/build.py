@@ -105,7 +105,9 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
         jail = Jail(
-            seconds=settings.limits.decode_seconds, memory_bytes=settings.limits.decode_bytes
+            seconds=settings.limits.decode_seconds,
+            memory_bytes=settings.limits.decode_bytes,
+            workers=settings.limits.decoders,
         )
         closing.push_async_callback(jail.close)
         copier = Copier(catalog, reader)

@@ -82,6 +82,7 @@ class LimitsSettings(_Table):
     file_bytes: int = Field(50 * MIB, gt=0)
     types: tuple[str, ...] = AUDIO_TYPES
     uploads: int = Field(32, ge=1)  # at once
+    decoders: int = Field(2, ge=1)  # processes of the jail
     decode_seconds: float = Field(20, gt=0)  # of one file, in the jail
     decode_bytes: int = Field(1024 * MIB, gt=0)  # memory of the jail
 

@@ -7,8 +7,9 @@ confirmed removal) first takes the blob's row. On SQLite the write lock already 
 from __future__ import annotations
 
 import json
+from functools import cache
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import Executable, bindparam, delete, exists, select
 
 from soundkeep.catalog.database import Tx, insert_unless_there
 from soundkeep.catalog.rows import blob_of
@@ -20,35 +21,46 @@ from soundkeep.model import Blob
 def ensure(tx: Tx, blob: Blob) -> bool:
     """Records the blob unless it is known, and takes its row; answers whether it is new."""
     sound = blob.sound
-    row = insert_unless_there(tx, blobs).values(
-        digest=blob.digest.raw,
-        size_bytes=blob.size_bytes,
-        chunk_hashes=blob.chunk_hashes.raw,
-        media_type=sound.media_type,
-        extension=sound.extension,
-        codec=sound.codec,
-        duration_seconds=sound.duration_seconds,
-        bit_rate=sound.bit_rate,
-        channels=sound.channels,
-        sample_rate_hz=sound.sample_rate_hz,
-        tags=json.dumps(sound.tags),
-        created_at=now(),
-    )
-    if tx.run(row.returning(blobs.c.digest)).first() is not None:
+    row = {
+        "digest": blob.digest.raw,
+        "size_bytes": blob.size_bytes,
+        "chunk_hashes": blob.chunk_hashes.raw,
+        "media_type": sound.media_type,
+        "extension": sound.extension,
+        "codec": sound.codec,
+        "duration_seconds": sound.duration_seconds,
+        "bit_rate": sound.bit_rate,
+        "channels": sound.channels,
+        "sample_rate_hz": sound.sample_rate_hz,
+        "tags": json.dumps(sound.tags),
+    }
+    if tx.run(_recording(tx.on_postgresql), row).first() is not None:
         return True  # and ours, until the transaction ends
     take(tx, blob.digest)
     return False
 
 
+@cache
+def _recording(on_postgresql: bool) -> Executable:
+    """Made once: building a statement costs more than running it."""
+    insert = insert_unless_there(blobs, on_postgresql=on_postgresql)
+    recording: Executable = insert.values(created_at=now()).returning(blobs.c.digest)
+    return recording
+
+
+_OF_DIGEST = select(blobs).where(blobs.c.digest == bindparam("raw"))
+_TAKE = _OF_DIGEST.with_for_update()
+
+
 def take(tx: Tx, digest: Digest) -> Blob | None:
     """Takes the blob's row until the transaction ends, and answers it."""
-    row = tx.run(select(blobs).where(blobs.c.digest == digest.raw).with_for_update()).first()
+    row = tx.run(_TAKE, {"raw": digest.raw}).first()
     return blob_of(row) if row else None
 
 
 def find(tx: Tx, digest: Digest) -> Blob | None:
     """The blob of this digest, if it is known."""
-    row = tx.run(select(blobs).where(blobs.c.digest == digest.raw)).first()
+    row = tx.run(_OF_DIGEST, {"raw": digest.raw}).first()
     return blob_of(row) if row else None
 
 

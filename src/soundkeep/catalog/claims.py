@@ -20,10 +20,11 @@ import os
 import random
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
-from sqlalchemy import Column, Table, and_, case, select, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Column, Table, Update, and_, bindparam, case, select, update
+from sqlalchemy.sql import ClauseElement, ColumnElement
 
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
@@ -204,5 +205,23 @@ def _held(table: Table, lease: Lease) -> ColumnElement[bool]:
 
 
 def _write(tx: Tx, table: Table, lease: Lease, values: dict[str, object]) -> None:
-    if tx.run(update(table).where(_held(table, lease)).values(**values)).rowcount != 1:
+    """Values are plain or SQL; an SQL value is part of the statement."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, ClauseElement)}
+    clocked = tuple(name for name, value in values.items() if isinstance(value, now))
+    if len(plain) + len(clocked) == len(values):
+        given = {f"new_{name}": value for name, value in plain.items()}
+        held = {"of_row": lease.row_id, "of_token": lease.token}
+        written = tx.run(_outcome(table, tuple(plain), clocked), given | held)
+    else:
+        written = tx.run(update(table).where(_held(table, lease)).values(**values))
+    if written.rowcount != 1:
         raise LeaseLost
+
+
+@lru_cache(maxsize=64)
+def _outcome(table: Table, plain: tuple[str, ...], clocked: tuple[str, ...]) -> Update:
+    """The statement for these columns, those of `clocked` with the database's time. Made once:
+    building it costs more than running it."""
+    values: dict[str, object] = {name: bindparam(f"new_{name}") for name in plain}
+    held = and_(table.c.id == bindparam("of_row"), table.c.lease_token == bindparam("of_token"))
+    return update(table).where(held).values(values | {name: now() for name in clocked})

@@ -11,7 +11,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import Executable, and_, case, exists, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
@@ -61,13 +72,22 @@ class Verdict:
     unproven: tuple[Copy, ...] = ()
 
 
+# Made once: building a statement costs more than running it.
+_OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
+_WANT = insert(copies).values(since=now(), due_at=now())
+_RECORD_PRESENT = (
+    insert(copies)
+    .values(since=now(), verified_at=now(), due_at=now() + bindparam("due_in"))
+    .returning(copies.c.id)
+)
+
+
 # --- looking --------------------------------------------------------------------------------
 
 
 def of_blob(tx: Tx, digest: Digest) -> list[Copy]:
     """Every copy of a blob, in the order they were recorded."""
-    rows = select_copies().where(copies.c.digest == digest.raw).order_by(copies.c.id)
-    return [copy_of(row) for row in tx.run(rows)]
+    return [copy_of(row) for row in tx.run(_OF_BLOB, {"raw": digest.raw})]
 
 
 def of_blobs(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Copy]]:
@@ -142,16 +162,15 @@ def record_present(
     tx: Tx, digest: Digest, place: Place, *, locator: str, verified: str, wish: Wish, due_in: float
 ) -> int:
     """Records a copy whose bytes were just written by us; answers its id."""
-    values = {
+    row = {
         **_row(digest, CopyState.PRESENT, wish, Lane.BULK),
         "store": place.store,
         "key": place.key,
         "locator": locator,
         "verified": verified,
-        "verified_at": now(),
-        "due_at": now() + due_in,
+        "due_in": due_in,
     }
-    return int(tx.run(insert(copies).values(**values).returning(copies.c.id)).scalar_one())
+    return int(tx.run(_RECORD_PRESENT, row).scalar_one())
 
 
 def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
@@ -165,9 +184,11 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     )
     taken = {(row.store, row.key) for row in tx.run(held)}
     fields = _row(digest, CopyState.WANTED, Wish.KEEP, lane)
-    rows = [{"store": store, "key": key} for store, key in wanted if (store, key) not in taken]
+    rows = [
+        {**fields, "store": place[0], "key": place[1]} for place in wanted if place not in taken
+    ]
     if rows:
-        tx.run(insert(copies).values(**fields), rows)
+        tx.run(_WANT, rows)
         tx.wakes = True
 
 
@@ -368,14 +389,13 @@ def due_now_unplayable(tx: Tx) -> int:
 
 
 def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str, object]:
+    """What a new row says besides its place and its times."""
     return {
         "digest": digest.raw,
         "state": state,
         "wish": wished,
-        "since": now(),
         "chore": chore_of(state, wished),
         "lane": lane,
-        "due_at": now(),
         "attempts": 0,
     }
 

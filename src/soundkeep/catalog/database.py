@@ -69,10 +69,10 @@ class Tx:
         return self.connection.execute(select(now())).scalar_one()
 
 
-def insert_unless_there(tx: Tx, table: Table) -> Any:
+def insert_unless_there(table: Table, *, on_postgresql: bool) -> Any:
     """An `INSERT` that leaves a row alone which has the same primary key. (Each dialect has a class
     of its own for it, and PostgreSQL's takes 70 ms to load.)"""
-    if tx.on_postgresql:
+    if on_postgresql:
         from sqlalchemy.dialects import postgresql  # noqa: PLC0415
 
         return postgresql.insert(table).on_conflict_do_nothing()

@@ -16,6 +16,8 @@ from soundkeep.catalog.schema import now, stores
 from soundkeep.errors import SoundkeepError
 from soundkeep.model import StoreState
 
+_OUT = select(stores.c.name).where(stores.c.opened_at.is_not(None))  # made once: asked very often
+
 
 def known(tx: Tx) -> dict[str, StoreState]:
     """Every store the catalog ever saw, by name."""
@@ -63,7 +65,7 @@ def is_out(tx: Tx, name: str) -> bool:
 
 def out(tx: Tx) -> frozenset[str]:
     """The stores whose circuit is open."""
-    return frozenset(tx.run(select(stores.c.name).where(stores.c.opened_at.is_not(None))).scalars())
+    return frozenset(tx.run(_OUT).scalars())
 
 
 def claim_probe(tx: Tx, name: str, probe_seconds: float) -> bool:

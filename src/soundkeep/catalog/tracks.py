@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog.database import Tx
@@ -53,26 +53,34 @@ class Tombstone:
     deleted_at: float
 
 
+# Made once: building a statement costs more than running it.
+_OF_ID = select_tracks().where(tracks.c.id == bindparam("track_id"))
+_AT_PATH = select_tracks().where(
+    tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path")
+)
+_HELD_AT = (
+    select(blobs.c.digest, blobs.c.size_bytes)
+    .join(tracks, tracks.c.digest == blobs.c.digest)
+    .where(tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path"))
+)
+_ADD = insert(tracks).values(created_at=now()).returning(tracks.c.created_at)
+
+
 def find(tx: Tx, track_id: str) -> Track | None:
     """The track of this id."""
-    row = tx.run(select_tracks().where(tracks.c.id == track_id)).first()
+    row = tx.run(_OF_ID, {"track_id": track_id}).first()
     return track_of(row) if row else None
 
 
 def at_path(tx: Tx, owner: str, path: str) -> Track | None:
     """The track that holds this path."""
-    row = tx.run(select_tracks().where(tracks.c.owner == owner, tracks.c.path == path)).first()
+    row = tx.run(_AT_PATH, {"of_owner": owner, "at_path": path}).first()
     return track_of(row) if row else None
 
 
 def held_at(tx: Tx, owner: str, path: str) -> tuple[Digest, int] | None:
     """Digest and size of what this path holds."""
-    held = (
-        select(blobs.c.digest, blobs.c.size_bytes)
-        .join(tracks, tracks.c.digest == blobs.c.digest)
-        .where(tracks.c.owner == owner, tracks.c.path == path)
-    )
-    row = tx.run(held).first()
+    row = tx.run(_HELD_AT, {"of_owner": owner, "at_path": path}).first()
     return (Digest(bytes(row.digest)), row.size_bytes) if row else None
 
 
@@ -98,8 +106,7 @@ def add(tx: Tx, track: Track, *, reborn: bool = True) -> Track:
     if reborn:
         tx.run(delete(tombstones).where(tombstones.c.track_id == track.id))
         tx.run(delete(removals).where(removals.c.track_id == track.id))
-    added = insert(tracks).values(**row, created_at=now()).returning(tracks.c.created_at)
-    return replace(track, created_at=tx.run(added).scalar_one())
+    return replace(track, created_at=tx.run(_ADD, row).scalar_one())
 
 
 def change(

