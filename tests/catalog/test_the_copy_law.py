@@ -18,7 +18,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Wish
+from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Visibility, Wish
 
 BLOB = make_blob(b"the only sound")
 LAYOUT = Layout(DEFAULT_LAYOUT)
@@ -293,3 +293,45 @@ async def test_a_change_of_settings_lets_copies_rest_and_takes_them_back(
     assert found["backup"].wish is Wish.KEEP
     assert found["third"].state is CopyState.WANTED
     assert await planning.replan_all(catalog, rules("disk", "backup", "third")) == 0
+
+
+async def written_by_another_process(catalog: Catalog, placed: Rules) -> None:
+    """A public track whose copy in `cdn` is being written just now."""
+
+    def write(tx: Tx) -> list[Claimed]:
+        add_track(tx, make_track("t", BLOB, public=True))
+        planning.replan(tx, BLOB, placed, lane=Lane.BULK)
+        return copies.claim(tx, Chore.COPY, "cdn", holder="h/1/1", limit=1, lease_seconds=60)
+
+    assert await catalog.write(write)
+
+
+WITH_CDN = Rules(("disk",), (StoreRule("disk", LAYOUT), StoreRule("cdn", LAYOUT, public=True)))
+
+
+async def due(catalog: Catalog, chore: Chore, store: str) -> list[Claimed]:
+    return await catalog.write(
+        copies.claim, chore, store, holder="h/2/2", limit=9, lease_seconds=60
+    )
+
+
+async def test_a_second_change_does_not_end_the_rest_of_a_copy_still_being_written(
+    catalog: Catalog,
+) -> None:
+    await written_by_another_process(catalog, WITH_CDN)
+    track = await catalog.read(tracks.find, "t")
+    assert track is not None
+    await catalog.write(
+        recording.change, track, WITH_CDN, title="t", visibility=Visibility.PRIVATE, metadata={}
+    )
+    await catalog.write(recording.remove, "t", WITH_CDN)
+    assert await due(catalog, Chore.DROP, "cdn") == []
+
+
+async def test_a_retry_does_not_end_the_rest_of_a_copy_still_being_written(
+    catalog: Catalog,
+) -> None:
+    await written_by_another_process(catalog, WITH_CDN)
+    await catalog.write(recording.remove, "t", WITH_CDN)
+    await catalog.write(copies.due_now, store="cdn")
+    assert await due(catalog, Chore.DROP, "cdn") == []

@@ -7,6 +7,7 @@ takes the lease away: what that holder then writes down is refused.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -377,9 +378,16 @@ def _row(
 
 def _take_over(tx: Tx, which: ColumnElement[bool], **values: object) -> int:
     """Changes rows from outside. Who holds a lease on one loses it, and the row rests until that
-    lease would have run out: until then its holder may still be writing."""
+    lease would have run out: until then its holder may still be writing.
+
+    Until then the row carries a token that nobody holds, so that neither a second change nor a
+    retry ends the rest. Whoever finds the holder dead may end it.
+    """
     leased = copies.c.lease_token.is_not(None)
-    resting = case((leased, copies.c.due_at), else_=now())
+    resting = {
+        "lease_token": case((leased, secrets.token_hex(8)), else_=None),
+        "due_at": case((leased, copies.c.due_at), else_=now()),
+        "attempts": 0,
+    }
     tx.wakes = True
-    let_go = {"lease_token": None, "lease_holder": None, "attempts": 0, "due_at": resting}
-    return tx.run(update(copies).where(which).values(**{**let_go, **values})).rowcount
+    return tx.run(update(copies).where(which).values(**{**resting, **values})).rowcount
