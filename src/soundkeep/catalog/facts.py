@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import facts, now
@@ -18,6 +19,13 @@ def read(tx: Tx, name: str) -> Any:
 
 
 def write(tx: Tx, name: str, value: Any) -> None:
-    """Writes the value at the database's time, in place of the last."""
+    """Writes the value at the database's time, in place of the last, also if others do so now."""
+    dialect = postgresql if tx.on_postgresql else sqlite
+    new = {"value": json.dumps(value), "at": now()}
+    row = dialect.insert(facts).values(name=name, **new)
+    tx.run(row.on_conflict_do_update(index_elements=[facts.c.name], set_=new))
+
+
+def forget(tx: Tx, name: str) -> None:
+    """Removes the value."""
     tx.run(delete(facts).where(facts.c.name == name))
-    tx.run(insert(facts).values(name=name, value=json.dumps(value), at=now()))
