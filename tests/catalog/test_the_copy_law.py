@@ -335,3 +335,24 @@ async def test_a_retry_does_not_end_the_rest_of_a_copy_still_being_written(
     await catalog.write(recording.remove, "t", WITH_CDN)
     await catalog.write(copies.due_now, store="cdn")
     assert await due(catalog, Chore.DROP, "cdn") == []
+
+
+async def test_a_replaced_track_gets_its_key_when_the_former_copy_is_gone(
+    catalog: Catalog,
+) -> None:
+    by_path = Rules(("disk",), (StoreRule("disk", Layout("{owner}/{path}")),))
+    other = make_blob(b"other audio")
+
+    def upload(tx: Tx, new: NewTrack, blob: Blob) -> None:
+        inbox = Inbox("inbox@h", f"uploads/{blob.digest}", 0)
+        recording.record(
+            tx, new, blob, inbox=inbox, rules=by_path, lane=Lane.BULK,
+            holder="h/1/1", lease_seconds=0,
+        )  # fmt: skip
+
+    await catalog.write(upload, NewTrack(path="a.mp3"), BLOB)
+    await catalog.write(upload, NewTrack(path="a.mp3", replace=True), other)
+    assert "disk" not in await states(catalog, other)
+    [claimed] = await due(catalog, Chore.DROP, "disk")
+    await catalog.write(dropping._confirm, claimed, by_path)
+    assert (await states(catalog, other))["disk"] is CopyState.WANTED

@@ -17,7 +17,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
-from soundkeep.catalog import claims
+from soundkeep.catalog import claims, facts
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow, copy_of, select_copies
@@ -155,13 +155,27 @@ def record_present(
 
 def want(tx: Tx, digest: Digest, places: Iterable[Place], lane: Lane) -> None:
     """Records wanted copies. A key that an outgoing copy still holds is left alone: whoever
-    confirms that removal runs placement again."""
+    confirms that removal runs placement again, also for the blob that waits for the key."""
     for place in sorted(places, key=lambda place: (place.store, place.key)):
-        taken = exists().where(copies.c.store == place.store, copies.c.key == place.key)
-        if not tx.run(select(taken)).scalar_one():
+        held = select(copies.c.digest).where(
+            copies.c.store == place.store, copies.c.key == place.key
+        )
+        holder = tx.run(held).scalar_one_or_none()
+        if holder is None:
             row = _row(digest, place, CopyState.WANTED, Wish.KEEP, lane)
             tx.run(insert(copies).values(**row))
             tx.wakes = True
+        elif bytes(holder) != digest.raw:
+            facts.write(tx, _waiting(place), digest.hex)
+
+
+def take_waiting(tx: Tx, place: Place) -> Digest | None:
+    """The blob that waited for this key, which is free now; it waits no more."""
+    waiting = facts.read(tx, _waiting(place))
+    if waiting is None:
+        return None
+    facts.forget(tx, _waiting(place))
+    return Digest.parse(waiting)
 
 
 def wish(tx: Tx, copy: Copy, wanted: Wish, lane: Lane = Lane.INTERACTIVE) -> None:
@@ -357,6 +371,11 @@ def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -
 def due_now_unplayable(tx: Tx) -> int:
     """Makes due what could not be copied because no source was readable: one may be back."""
     return claims.make_due(tx, copies, copies.c.last_error.startswith(Unplayable.code))
+
+
+def _waiting(place: Place) -> str:
+    """The name of the fact that a blob waits for a key that another blob's copy still holds."""
+    return f"waiting for {place.store} {place.key}"
 
 
 def _row(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from soundkeep.catalog import blobs, claims, copies, tracks
-from soundkeep.catalog.copies import Claimed, Law
+from soundkeep.catalog.copies import Claimed, Law, Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies import planning
@@ -120,3 +120,6 @@ def _confirm(tx: Tx, claimed: Claimed, rules: Rules) -> None:
     if blob is not None:
         planning.replan(tx, blob, rules, lane=Lane.BULK)
         blobs.forget_if_gone(tx, blob.digest)
+    waiting = copies.take_waiting(tx, Place(claimed.copy.store, claimed.copy.key))
+    if waiting is not None:
+        planning.replan_one(tx, waiting, rules)

@@ -73,6 +73,13 @@ def replan(
             copies.wish(tx, copy, wish, lane)
 
 
+def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
+    """Takes a blob's row, if there is one, and makes the ledger say what placement says."""
+    blob = blobs.take(tx, digest)
+    if blob is not None:
+        replan(tx, blob, rules, lane=Lane.BULK)
+
+
 async def replan_all(catalog: Catalog, rules: Rules) -> int:
     """Runs placement over every blob after a change of settings; answers how many it looked at.
 
@@ -96,16 +103,10 @@ def _cursor(tx: Tx, fingerprint: str) -> bytes | None:
 def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
     digests = blobs.page(tx, after, PAGE_BLOBS)
     for digest in digests:
-        _replan_one(tx, digest, rules)
+        replan_one(tx, digest, rules)
     last = digests[-1].hex if digests else ""
     facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
     return len(digests)
-
-
-def _replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
-    blob = blobs.take(tx, digest)
-    if blob is not None:
-        replan(tx, blob, rules, lane=Lane.BULK)
 
 
 def _placeable(copy: Copy) -> bool:
