@@ -356,3 +356,41 @@ async def test_a_replaced_track_gets_its_key_when_the_former_copy_is_gone(
     [claimed] = await due(catalog, Chore.DROP, "disk")
     await catalog.write(dropping._confirm, claimed, by_path)
     assert (await states(catalog, other))["disk"] is CopyState.WANTED
+
+
+async def add_public(catalog: Catalog, name: str, placed: Rules) -> None:
+    def write(tx: Tx) -> None:
+        before = tracks.naming(tx, BLOB.digest)
+        add_track(tx, make_track(name, BLOB, public=True))
+        planning.replan(tx, BLOB, placed, lane=Lane.BULK, names_before=before)
+
+    await catalog.write(write)
+
+
+async def test_withdrawal_takes_along_what_rests_in_a_public_store(catalog: Catalog) -> None:
+    await add_public(catalog, "t", WITH_CDN)
+    moved = Rules(
+        ("disk",),
+        (StoreRule("disk", LAYOUT), StoreRule("cdn", Layout("new/{digest}"), public=True)),
+    )
+    await planning.replan_all(catalog, moved)
+    track = await catalog.read(tracks.find, "t")
+    assert track is not None
+    await catalog.write(
+        recording.change, track, moved, title="t", visibility=Visibility.PRIVATE, metadata={}
+    )
+    held = await catalog.read(copies.of_blob, BLOB.digest)
+    assert [c.wish for c in held if c.store == "cdn"] == [Wish.LEAVE, Wish.LEAVE]
+
+
+async def test_a_receipt_does_not_wait_for_a_copy_that_another_track_wants_again(
+    catalog: Catalog,
+) -> None:
+    await catalog.write(add_track, make_track("private", BLOB))
+    await add_public(catalog, "first", WITH_CDN)
+    await catalog.write(recording.remove, "first", WITH_CDN)
+    await add_public(catalog, "second", WITH_CDN)
+    receipt = await catalog.read(tracks.receipt, "first")
+    assert receipt is not None
+    assert [line.outcome for line in receipt.lines if line.store == "cdn"] == [Removal.KEPT]
+    assert receipt.complete

@@ -62,7 +62,10 @@ def replan(
         return
     after = place(blob, names, rules)
     before = after if names_before is None else place(blob, names_before, rules)
-    change = difference(copies.of_blob(tx, blob.digest), after, before)
+    current = copies.of_blob(tx, blob.digest)
+    if names_before is not None:
+        before |= _shown_no_more(current, names_before, names, rules)
+    change = difference(current, after, before)
     copies.want(tx, blob.digest, change.want, lane)
     for wish, which in (
         (Wish.KEEP, change.keep),
@@ -71,6 +74,21 @@ def replan(
     ):
         for copy in which:
             copies.wish(tx, copy, wish, lane)
+    for copy in change.keep:
+        tracks.note_kept(tx, copy.id)
+
+
+def _shown_no_more(
+    current: list[Copy], before: list[Track], after: list[Track], rules: Rules
+) -> frozenset[Place]:
+    """The copies in public stores of a blob that was withdrawn just now.
+
+    Also those that rest there since a change of settings: the world can still read them.
+    """
+    if any(track.public for track in after) or not any(track.public for track in before):
+        return frozenset()
+    public = {store.name for store in rules.stores if store.public}
+    return frozenset(Place(copy.store, copy.key) for copy in current if copy.store in public)
 
 
 def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
