@@ -24,7 +24,7 @@ from soundkeep.catalog.rows import AnyRow, copy_of, select_copies
 from soundkeep.catalog.schema import copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost, Unplayable
-from soundkeep.model import Chore, Copy, CopyState, Lane, Wish, chore_of
+from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
 
@@ -207,10 +207,29 @@ def doubt(tx: Tx, copy_id: int, why: str) -> bool:
 
 
 def doubt_at(tx: Tx, store: str, key: str, why: str) -> bool:
-    """Doubts whatever copy is recorded as present under this key."""
+    """Doubts whatever copy is recorded as present under this key; one that is just being written
+    there is written again, since its writer may have proven it a moment too early."""
     which = and_(copies.c.store == store, copies.c.key == key)
+    _take_over(tx, and_(which, copies.c.state == CopyState.WANTED.value))
     copy_id = tx.run(select(copies.c.id).where(which)).scalar_one_or_none()
     return copy_id is not None and doubt(tx, copy_id, why)
+
+
+def written_too_late(tx: Tx, copy: Copy, blob: Blob, locator: str) -> None:
+    """Bytes were written under this copy's key by one who had lost its lease.
+
+    What is recorded there now is doubted. If nothing is, nobody else knows of them: they are
+    recorded as unwanted, and so removed.
+    """
+    blob_rows.ensure(tx, blob)
+    held = exists().where(copies.c.store == copy.store, copies.c.key == copy.key)
+    if tx.run(select(held)).scalar_one():
+        doubt_at(tx, copy.store, copy.key, "written too late")
+        return
+    place = Place(copy.store, copy.key)
+    row = _row(copy.digest, place, CopyState.UNWANTED, Wish.LEAVE, Lane.BULK)
+    tx.run(insert(copies).values(**row, locator=locator))
+    tx.wakes = True
 
 
 # --- working --------------------------------------------------------------------------------

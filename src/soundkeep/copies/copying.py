@@ -14,11 +14,11 @@ from soundkeep.catalog import blobs, copies
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.database import Catalog
 from soundkeep.digest import Digest
-from soundkeep.errors import Corrupt, NotFound, Truncated
+from soundkeep.errors import Corrupt, LeaseLost, NotFound, Truncated
 from soundkeep.model import Blob, Copy, CopyState
 from soundkeep.reading.feed import cut
 from soundkeep.reading.reader import Reader
-from soundkeep.stores.interface import Bytes, Key, Receipt, Store
+from soundkeep.stores.interface import Bytes, Key, Store
 
 READ_BACK = "read back"
 
@@ -69,7 +69,13 @@ class Copier:
         """As `copy`, of a blob at hand; a store that links may take over `file`."""
         receipt = await store.put(Key(claimed.copy.key), BlobSource(self._reader, blob, file))
         verified = receipt.verified or await read_back(store, receipt.locator, blob)
-        await self._prove(claimed, receipt, verified)
+        try:
+            await self._prove(claimed, receipt.locator, verified)
+        except LeaseLost:
+            # Our lease ran out under the put: it may have hit what somebody else put there since,
+            # or it left bytes that no row knows of.
+            await self._catalog.write(copies.written_too_late, claimed.copy, blob, receipt.locator)
+            raise
 
     async def verify(self, store: Store, claimed: Claimed) -> None:
         """Re-reads a doubted copy, and writes it anew from good chunks if it is not whole.
@@ -83,7 +89,7 @@ class Copier:
         except (Corrupt, NotFound, Truncated):
             await self.copy(store, claimed)
         else:
-            await self._prove(claimed, Receipt(locator), verified)
+            await self._prove(claimed, locator, verified)
 
     async def prove(self, store: Store, copy: Copy) -> None:
         """Re-reads a present copy because the law asks for a fresh proof; doubts it if it fails.
@@ -98,8 +104,8 @@ class Copier:
         else:
             await self._catalog.write(copies.prove_again, copy, verified)
 
-    async def _prove(self, claimed: Claimed, receipt: Receipt, verified: str) -> None:
-        await self._catalog.write(copies.prove, claimed, locator=receipt.locator, verified=verified)
+    async def _prove(self, claimed: Claimed, locator: str, verified: str) -> None:
+        await self._catalog.write(copies.prove, claimed, locator=locator, verified=verified)
 
     async def _blob(self, copy: Copy) -> Blob:
         blob = await self._catalog.read(blobs.find, copy.digest)
