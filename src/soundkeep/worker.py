@@ -179,6 +179,8 @@ class Worker:
             await action()
         except SoundkeepError as error:
             log.warning("housekeeping failed", error=str(error))
+        except Exception:  # a fault of ours must be seen, and must not end the housekeeping
+            log.exception("housekeeping failed")
 
 
 def _waits(tx: Tx, pairs: list[Pair]) -> tuple[dict[Pair, float], frozenset[str]]:

@@ -18,7 +18,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Wish
+from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Visibility, Wish
 
 BLOB = make_blob(b"the only sound")
 LAYOUT = Layout(DEFAULT_LAYOUT)
@@ -293,3 +293,104 @@ async def test_a_change_of_settings_lets_copies_rest_and_takes_them_back(
     assert found["backup"].wish is Wish.KEEP
     assert found["third"].state is CopyState.WANTED
     assert await planning.replan_all(catalog, rules("disk", "backup", "third")) == 0
+
+
+async def written_by_another_process(catalog: Catalog, placed: Rules) -> None:
+    """A public track whose copy in `cdn` is being written just now."""
+
+    def write(tx: Tx) -> list[Claimed]:
+        add_track(tx, make_track("t", BLOB, public=True))
+        planning.replan(tx, BLOB, placed, lane=Lane.BULK)
+        return copies.claim(tx, Chore.COPY, "cdn", holder="h/1/1", limit=1, lease_seconds=60)
+
+    assert await catalog.write(write)
+
+
+WITH_CDN = Rules(("disk",), (StoreRule("disk", LAYOUT), StoreRule("cdn", LAYOUT, public=True)))
+
+
+async def due(catalog: Catalog, chore: Chore, store: str) -> list[Claimed]:
+    return await catalog.write(
+        copies.claim, chore, store, holder="h/2/2", limit=9, lease_seconds=60
+    )
+
+
+async def test_a_second_change_does_not_end_the_rest_of_a_copy_still_being_written(
+    catalog: Catalog,
+) -> None:
+    await written_by_another_process(catalog, WITH_CDN)
+    track = await catalog.read(tracks.find, "t")
+    assert track is not None
+    await catalog.write(
+        recording.change, track, WITH_CDN, title="t", visibility=Visibility.PRIVATE, metadata={}
+    )
+    await catalog.write(recording.remove, "t", WITH_CDN)
+    assert await due(catalog, Chore.DROP, "cdn") == []
+
+
+async def test_a_retry_does_not_end_the_rest_of_a_copy_still_being_written(
+    catalog: Catalog,
+) -> None:
+    await written_by_another_process(catalog, WITH_CDN)
+    await catalog.write(recording.remove, "t", WITH_CDN)
+    await catalog.write(copies.due_now, store="cdn")
+    assert await due(catalog, Chore.DROP, "cdn") == []
+
+
+async def test_a_replaced_track_gets_its_key_when_the_former_copy_is_gone(
+    catalog: Catalog,
+) -> None:
+    by_path = Rules(("disk",), (StoreRule("disk", Layout("{owner}/{path}")),))
+    other = make_blob(b"other audio")
+
+    def upload(tx: Tx, new: NewTrack, blob: Blob) -> None:
+        inbox = Inbox("inbox@h", f"uploads/{blob.digest}", 0)
+        recording.record(
+            tx, new, blob, inbox=inbox, rules=by_path, lane=Lane.BULK,
+            holder="h/1/1", lease_seconds=0,
+        )  # fmt: skip
+
+    await catalog.write(upload, NewTrack(path="a.mp3"), BLOB)
+    await catalog.write(upload, NewTrack(path="a.mp3", replace=True), other)
+    assert "disk" not in await states(catalog, other)
+    [claimed] = await due(catalog, Chore.DROP, "disk")
+    await catalog.write(dropping._confirm, claimed, by_path)
+    assert (await states(catalog, other))["disk"] is CopyState.WANTED
+
+
+async def add_public(catalog: Catalog, name: str, placed: Rules) -> None:
+    def write(tx: Tx) -> None:
+        before = tracks.naming(tx, BLOB.digest)
+        add_track(tx, make_track(name, BLOB, public=True))
+        planning.replan(tx, BLOB, placed, lane=Lane.BULK, names_before=before)
+
+    await catalog.write(write)
+
+
+async def test_withdrawal_takes_along_what_rests_in_a_public_store(catalog: Catalog) -> None:
+    await add_public(catalog, "t", WITH_CDN)
+    moved = Rules(
+        ("disk",),
+        (StoreRule("disk", LAYOUT), StoreRule("cdn", Layout("new/{digest}"), public=True)),
+    )
+    await planning.replan_all(catalog, moved)
+    track = await catalog.read(tracks.find, "t")
+    assert track is not None
+    await catalog.write(
+        recording.change, track, moved, title="t", visibility=Visibility.PRIVATE, metadata={}
+    )
+    held = await catalog.read(copies.of_blob, BLOB.digest)
+    assert [c.wish for c in held if c.store == "cdn"] == [Wish.LEAVE, Wish.LEAVE]
+
+
+async def test_a_receipt_does_not_wait_for_a_copy_that_another_track_wants_again(
+    catalog: Catalog,
+) -> None:
+    await catalog.write(add_track, make_track("private", BLOB))
+    await add_public(catalog, "first", WITH_CDN)
+    await catalog.write(recording.remove, "first", WITH_CDN)
+    await add_public(catalog, "second", WITH_CDN)
+    receipt = await catalog.read(tracks.receipt, "first")
+    assert receipt is not None
+    assert [line.outcome for line in receipt.lines if line.store == "cdn"] == [Removal.KEPT]
+    assert receipt.complete

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import timedelta
@@ -358,3 +359,20 @@ def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(database_
     command = [sys.executable, "-c", LARGE_PUT, database_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert int(done.stdout) < 40  # MiB
+
+
+async def test_a_put_that_was_given_up_while_the_file_was_locked_never_appears(
+    on_sqlite: DatabaseStore, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = threading.Event()
+    monkeypatch.setattr(sql.random, "uniform", lambda *_: waits.set() or 0.01)
+    with closing(sqlite3.connect(make_url(sqlite_url).database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        putting = asyncio.create_task(on_sqlite.put(Key("late"), BytesSource(b"bytes")))
+        await asyncio.to_thread(waits.wait, 30)
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        other.rollback()
+    await on_sqlite.delete("nothing")  # after the step that was waiting
+    assert await on_sqlite.stat("late") is None

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
@@ -344,3 +345,24 @@ async def test_a_put_whose_system_call_fails_leaves_nothing(
     assert await store.stat("new/dir/x") is None
     assert not drafts_of(store)
     assert trace.count("fsync(") <= 1  # a failed fsync is not tried again
+
+
+async def test_a_put_that_was_given_up_while_the_disk_hung_never_appears(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, heals, sync = threading.Event(), threading.Event(), os.fsync
+
+    def hang(file: int) -> None:
+        hangs.set()
+        heals.wait(30)
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", hang)
+    putting = asyncio.create_task(store.put(Key("late"), BytesSource(b"bytes")))
+    await asyncio.to_thread(hangs.wait, 30)
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    heals.set()
+    await until_no_draft_is_left(store)
+    assert await store.stat("late") is None

@@ -11,7 +11,7 @@ from functools import cache
 
 from sqlalchemy import Executable, bindparam, delete, exists, select
 
-from soundkeep.catalog.database import Tx, insert_unless_there
+from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import blob_of
 from soundkeep.catalog.schema import blobs, copies, now, tracks
 from soundkeep.digest import Digest
@@ -43,8 +43,8 @@ def ensure(tx: Tx, blob: Blob) -> bool:
 @cache
 def _recording(on_postgresql: bool) -> Executable:
     """Made once: building a statement costs more than running it."""
-    insert = insert_unless_there(blobs, on_postgresql=on_postgresql)
-    recording: Executable = insert.values(created_at=now()).returning(blobs.c.digest)
+    insert = conflict_insert(blobs, on_postgresql=on_postgresql).values(created_at=now())
+    recording: Executable = insert.on_conflict_do_nothing().returning(blobs.c.digest)
     return recording
 
 

@@ -7,6 +7,7 @@ takes the lease away: what that holder then writes down is refused.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,14 +28,14 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
-from soundkeep.catalog import claims
+from soundkeep.catalog import claims, facts
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow, copy_of, select_copies
 from soundkeep.catalog.schema import copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost, Unplayable
-from soundkeep.model import Chore, Copy, CopyState, Lane, Wish, chore_of
+from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
 
@@ -74,7 +75,7 @@ class Verdict:
 
 # Made once: building a statement costs more than running it.
 _OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
-_WANT = insert(copies).values(since=now(), due_at=now())
+_RECORD_DUE = insert(copies).values(since=now(), due_at=now())
 _RECORD_PRESENT = (
     insert(copies)
     .values(since=now(), verified_at=now(), due_at=now() + bindparam("due_in"))
@@ -175,21 +176,31 @@ def record_present(
 
 def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     """Records wanted copies. A key that an outgoing copy still holds is left alone: whoever
-    confirms that removal runs placement again."""
+    confirms that removal runs placement again, also for the blob that waits for the key."""
     if not places:
         return
     wanted = sorted((place.store, place.key) for place in places)
-    held = select(copies.c.store, copies.c.key).where(
+    held = select(copies.c.store, copies.c.key, copies.c.digest).where(
         tuple_(copies.c.store, copies.c.key).in_(wanted)
     )
-    taken = {(row.store, row.key) for row in tx.run(held)}
+    holders = {(row.store, row.key): bytes(row.digest) for row in tx.run(held)}
     fields = _row(digest, CopyState.WANTED, Wish.KEEP, lane)
-    rows = [
-        {**fields, "store": place[0], "key": place[1]} for place in wanted if place not in taken
-    ]
-    if rows:
-        tx.run(_WANT, rows)
+    free = [place for place in wanted if place not in holders]
+    if free:
+        tx.run(_RECORD_DUE, [{**fields, "store": store, "key": key} for store, key in free])
         tx.wakes = True
+    for place, holder in holders.items():
+        if holder != digest.raw:
+            facts.write(tx, _waiting(Place(*place)), digest.hex)
+
+
+def take_waiting(tx: Tx, place: Place) -> Digest | None:
+    """The blob that waited for this key, which is free now; it waits no more."""
+    waiting = facts.read(tx, _waiting(place))
+    if waiting is None:
+        return None
+    facts.forget(tx, _waiting(place))
+    return Digest.parse(waiting)
 
 
 def wish(tx: Tx, copy: Copy, wanted: Wish, lane: Lane = Lane.INTERACTIVE) -> None:
@@ -221,10 +232,28 @@ def doubt(tx: Tx, copy_id: int, why: str) -> bool:
 
 
 def doubt_at(tx: Tx, store: str, key: str, why: str) -> bool:
-    """Doubts whatever copy is recorded as present under this key."""
+    """Doubts whatever copy is recorded as present under this key; one that is just being written
+    there is written again, since its writer may have proven it a moment too early."""
     which = and_(copies.c.store == store, copies.c.key == key)
+    _take_over(tx, and_(which, copies.c.state == CopyState.WANTED.value))
     copy_id = tx.run(select(copies.c.id).where(which)).scalar_one_or_none()
     return copy_id is not None and doubt(tx, copy_id, why)
+
+
+def written_too_late(tx: Tx, copy: Copy, blob: Blob, locator: str) -> None:
+    """Bytes were written under this copy's key by one who had lost its lease.
+
+    What is recorded there now is doubted. If nothing is, nobody else knows of them: they are
+    recorded as unwanted, and so removed.
+    """
+    blob_rows.ensure(tx, blob)
+    held = exists().where(copies.c.store == copy.store, copies.c.key == copy.key)
+    if tx.run(select(held)).scalar_one():
+        doubt_at(tx, copy.store, copy.key, "written too late")
+        return
+    row = _row(copy.digest, CopyState.UNWANTED, Wish.LEAVE, Lane.BULK)
+    tx.run(_RECORD_DUE, [{**row, "store": copy.store, "key": copy.key, "locator": locator}])
+    tx.wakes = True
 
 
 # --- working --------------------------------------------------------------------------------
@@ -388,6 +417,11 @@ def due_now_unplayable(tx: Tx) -> int:
     return claims.make_due(tx, copies, copies.c.last_error.startswith(Unplayable.code))
 
 
+def _waiting(place: Place) -> str:
+    """The name of the fact that a blob waits for a key that another blob's copy still holds."""
+    return f"waiting for {place.store} {place.key}"
+
+
 def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str, object]:
     """What a new row says besides its place and its times."""
     return {
@@ -402,9 +436,16 @@ def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str
 
 def _take_over(tx: Tx, which: ColumnElement[bool], **values: object) -> int:
     """Changes rows from outside. Who holds a lease on one loses it, and the row rests until that
-    lease would have run out: until then its holder may still be writing."""
+    lease would have run out: until then its holder may still be writing.
+
+    Until then the row carries a token that nobody holds, so that neither a second change nor a
+    retry ends the rest. Whoever finds the holder dead may end it.
+    """
     leased = copies.c.lease_token.is_not(None)
-    resting = case((leased, copies.c.due_at), else_=now())
+    resting = {
+        "lease_token": case((leased, secrets.token_hex(8)), else_=None),
+        "due_at": case((leased, copies.c.due_at), else_=now()),
+        "attempts": 0,
+    }
     tx.wakes = True
-    let_go = {"lease_token": None, "lease_holder": None, "attempts": 0, "due_at": resting}
-    return tx.run(update(copies).where(which).values(**{**let_go, **values})).rowcount
+    return tx.run(update(copies).where(which).values(**{**resting, **values})).rowcount

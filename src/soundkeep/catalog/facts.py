@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
-from soundkeep.catalog.database import Tx
+from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.schema import facts, now
 
 
@@ -18,6 +18,12 @@ def read(tx: Tx, name: str) -> Any:
 
 
 def write(tx: Tx, name: str, value: Any) -> None:
-    """Writes the value at the database's time, in place of the last."""
+    """Writes the value at the database's time, in place of the last, also if others do so now."""
+    new = {"value": json.dumps(value), "at": now()}
+    row = conflict_insert(facts, on_postgresql=tx.on_postgresql).values(name=name, **new)
+    tx.run(row.on_conflict_do_update(index_elements=[facts.c.name], set_=new))
+
+
+def forget(tx: Tx, name: str) -> None:
+    """Removes the value."""
     tx.run(delete(facts).where(facts.c.name == name))
-    tx.run(insert(facts).values(name=name, value=json.dumps(value), at=now()))

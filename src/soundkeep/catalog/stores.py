@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, select, update
 
-from soundkeep.catalog.database import Tx
+from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import now, stores
 from soundkeep.errors import SoundkeepError
@@ -26,10 +26,13 @@ def known(tx: Tx) -> dict[str, StoreState]:
 
 def ensure(tx: Tx, name: str, kind: str) -> StoreState:
     """What the catalog knows of a store; one never seen gets an id, to be written as its marker."""
-    row = tx.run(select(stores).where(stores.c.name == name)).first()
-    if row is None:
+    known = select(stores).where(stores.c.name == name)
+    row = tx.run(known).first()
+    if row is None:  # two processes may see it first at once: they get the same id
         new = {"name": name, "kind": kind, "store_id": uuid.uuid4().hex, "first_seen_at": now()}
-        row = tx.run(insert(stores).values(**new).returning(stores)).one()
+        insert = conflict_insert(stores, on_postgresql=tx.on_postgresql)
+        tx.run(insert.values(**new).on_conflict_do_nothing())
+        row = tx.run(known).one()
     return _state(row)
 
 

@@ -174,6 +174,12 @@ def confirm_removal(tx: Tx, copy_id: int) -> None:
     tx.run(gone.values(outcome=Removal.REMOVED, confirmed_at=now(), copy_id=None))
 
 
+def note_kept(tx: Tx, copy_id: int) -> None:
+    """Writes into every receipt that waits for this copy that another track wants it again."""
+    kept = update(removals).where(removals.c.copy_id == copy_id)
+    tx.run(kept.values(outcome=Removal.KEPT, confirmed_at=now(), copy_id=None))
+
+
 def receipt(tx: Tx, track_id: str) -> Receipt | None:
     """The receipt of a deletion."""
     stone = tombstone(tx, track_id)

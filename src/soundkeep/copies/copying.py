@@ -15,13 +15,13 @@ from soundkeep.catalog import blobs, copies
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import Digest
-from soundkeep.errors import Corrupt, NotFound, StoreError, Truncated
+from soundkeep.errors import Corrupt, LeaseLost, NotFound, StoreError, Truncated
 from soundkeep.model import Blob, Copy, CopyState
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.feed import cut
 from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import check_file
-from soundkeep.stores.interface import Bytes, Key, Receipt, Store
+from soundkeep.stores.interface import Bytes, Key, Store
 
 READ_BACK = "read back"
 
@@ -93,7 +93,13 @@ class Copier:
         receipt = await store.put(Key(claimed.copy.key), source)
         blob = source.blob
         verified = receipt.verified or await self._read_back(store, receipt.locator, blob)
-        await self._prove(claimed, receipt, verified)
+        try:
+            await self._prove(claimed, receipt.locator, verified)
+        except LeaseLost:
+            # Our lease ran out under the put: it may have hit what somebody else put there since,
+            # or it left bytes that no row knows of.
+            await self._catalog.write(copies.written_too_late, claimed.copy, blob, receipt.locator)
+            raise
 
     async def verify(self, store: Store, claimed: Claimed) -> None:
         """Re-reads a doubted copy, and writes it anew from good chunks if it is not whole.
@@ -107,7 +113,7 @@ class Copier:
         except (Corrupt, NotFound, Truncated):
             await self.copy(store, claimed)
         else:
-            await self._prove(claimed, Receipt(locator), verified)
+            await self._prove(claimed, locator, verified)
 
     async def prove(self, store: Store, copy: Copy) -> None:
         """Re-reads a present copy because the law asks for a fresh proof; doubts it if it fails.
@@ -122,8 +128,8 @@ class Copier:
         else:
             await self._catalog.write(copies.prove_again, copy, verified)
 
-    async def _prove(self, claimed: Claimed, receipt: Receipt, verified: str) -> None:
-        await self._catalog.write(copies.prove, claimed, locator=receipt.locator, verified=verified)
+    async def _prove(self, claimed: Claimed, locator: str, verified: str) -> None:
+        await self._catalog.write(copies.prove, claimed, locator=locator, verified=verified)
 
     async def _read_back(self, store: Store, locator: str, blob: Blob) -> str:
         """As the function; a file of this machine is read in one go, in a thread."""

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from soundkeep.catalog import blobs, claims, copies, tracks
-from soundkeep.catalog.copies import Claimed, Law
+from soundkeep.catalog.copies import Claimed, Law, Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies import planning
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.placement import Rules
-from soundkeep.errors import LeaseLost, NotEnoughCopies, StoreError, Unavailable
+from soundkeep.errors import NotEnoughCopies, StoreError, Unavailable
 from soundkeep.model import Copy, CopyState, Lane, Wish
 from soundkeep.stores.interface import Store
 
@@ -66,14 +66,13 @@ class Dropper:
     async def drop(self, store: Store, claimed: Claimed) -> None:
         """Removes an unwanted copy's bytes and confirms it. Raises `StoreError`, `LeaseLost`."""
         copy = claimed.copy
-        locator = copy.locator or copy.key
-        await store.delete(locator)
-        if await store.stat(locator) is not None:
-            raise Unavailable(f"{store.name} still shows {copy.key} after deleting it")
         try:
+            await _delete(store, copy)
             await self._catalog.write(_confirm, claimed, self._rules)
-        except LeaseLost:
-            # Our lease ran out under the delete: it may have hit what somebody else put there.
+        except BaseException:
+            # Our lease may have run out under the delete, which then may have hit what somebody
+            # else put there. (Who finds that out cancels us.) While the row is ours this changes
+            # nothing: the key is held by what is unwanted.
             await self._catalog.write(copies.doubt_at, copy.store, copy.key, "deleted too late")
             raise
 
@@ -91,6 +90,14 @@ class Dropper:
         except StoreError:
             return False
         return True
+
+
+async def _delete(store: Store, copy: Copy) -> None:
+    """Removes a copy's bytes and makes sure of it."""
+    locator = copy.locator or copy.key
+    await store.delete(locator)
+    if await store.stat(locator) is not None:
+        raise Unavailable(f"{store.name} still shows {copy.key} after deleting it")
 
 
 def _may_leave_inbox(tx: Tx, claimed: Claimed, manners: InboxManners) -> bool:
@@ -120,3 +127,6 @@ def _confirm(tx: Tx, claimed: Claimed, rules: Rules) -> None:
     if blob is not None:
         planning.replan(tx, blob, rules, lane=Lane.BULK)
         blobs.forget_if_gone(tx, blob.digest)
+    waiting = copies.take_waiting(tx, Place(claimed.copy.store, claimed.copy.key))
+    if waiting is not None:
+        planning.replan_one(tx, waiting, rules)

@@ -62,7 +62,10 @@ def replan(
         return
     after = place(blob, names, rules)
     before = after if names_before is None else place(blob, names_before, rules)
-    apply(tx, blob, difference(copies.of_blob(tx, blob.digest), after, before), lane)
+    current = copies.of_blob(tx, blob.digest)
+    if names_before is not None:
+        before |= _shown_no_more(current, names_before, names, rules)
+    apply(tx, blob, difference(current, after, before), lane)
 
 
 def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
@@ -75,6 +78,28 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
     ):
         for copy in which:
             copies.wish(tx, copy, wish, lane)
+    for copy in change.keep:
+        tracks.note_kept(tx, copy.id)
+
+
+def _shown_no_more(
+    current: list[Copy], before: list[Track], after: list[Track], rules: Rules
+) -> frozenset[Place]:
+    """The copies in public stores of a blob that was withdrawn just now.
+
+    Also those that rest there since a change of settings: the world can still read them.
+    """
+    if any(track.public for track in after) or not any(track.public for track in before):
+        return frozenset()
+    public = {store.name for store in rules.stores if store.public}
+    return frozenset(Place(copy.store, copy.key) for copy in current if copy.store in public)
+
+
+def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
+    """Takes a blob's row, if there is one, and makes the ledger say what placement says."""
+    blob = blobs.take(tx, digest)
+    if blob is not None:
+        replan(tx, blob, rules, lane=Lane.BULK)
 
 
 async def replan_all(catalog: Catalog, rules: Rules) -> int:
@@ -100,16 +125,10 @@ def _cursor(tx: Tx, fingerprint: str) -> bytes | None:
 def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
     digests = blobs.page(tx, after, PAGE_BLOBS)
     for digest in digests:
-        _replan_one(tx, digest, rules)
+        replan_one(tx, digest, rules)
     last = digests[-1].hex if digests else ""
     facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
     return len(digests)
-
-
-def _replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
-    blob = blobs.take(tx, digest)
-    if blob is not None:
-        replan(tx, blob, rules, lane=Lane.BULK)
 
 
 def _placeable(copy: Copy) -> bool:

@@ -18,7 +18,7 @@ from soundkeep.catalog.database import Tx
 from soundkeep.copies import planning
 from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
-from soundkeep.errors import IdTaken, PathTaken
+from soundkeep.errors import IdTaken, NoSuchTrack, PathTaken, RevisionChanged
 from soundkeep.model import (
     DEFAULT_OWNER,
     Blob,
@@ -101,7 +101,7 @@ def record(
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:
     """Deletes a track and opens its receipt; None if there is no such track, nor ever was."""
     track = tracks.find(tx, track_id)
-    if track is not None:
+    if track is not None and _is_still_there(tx, track):
         _delete(tx, track, rules)
     return tracks.receipt(tx, track_id)
 
@@ -115,8 +115,14 @@ def change(
     visibility: Visibility,
     metadata: dict[str, Any],
 ) -> Track:
-    """Changes what may change. A new visibility runs placement again."""
+    """Changes what may change. A new visibility runs placement again. Raises `NoSuchTrack` if it
+    was deleted meanwhile, and `RevisionChanged` if it was changed since `track` was read."""
     blobs.take(tx, track.blob.digest)
+    now = tracks.find(tx, track.id)
+    if now is None:
+        raise NoSuchTrack(f"there is no track {track.id}")
+    if now.revision != track.revision:
+        raise RevisionChanged(f"the track is at revision {now.revision}, not {track.revision}")
     names_before = tracks.naming(tx, track.blob.digest)
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
     if visibility is not track.visibility:
@@ -198,6 +204,12 @@ def _is_settled(held: list[Copy]) -> bool:
     """
     placed = [c for c in held if c.wish is Wish.KEEP and not copies.is_inbox(c.store)]
     return bool(placed) and all(copy.state is CopyState.PRESENT for copy in placed)
+
+
+def _is_still_there(tx: Tx, track: Track) -> bool:
+    """Whether nobody deleted the track until we had its blob's row, without which nobody can."""
+    blobs.take(tx, track.blob.digest)
+    return tracks.find(tx, track.id) is not None
 
 
 def _delete(tx: Tx, track: Track, rules: Rules) -> None:

@@ -343,6 +343,7 @@ class RowDraft(Draft):
                 created_at=now(connection),
             )
         )
+        self._refuse_abandoned()  # a database that is busy may have kept us for half a minute
         return replaced
 
     def _insert(self, connection: Connection, batch: list[bytes]) -> None:

@@ -101,6 +101,7 @@ class FileDraft(Draft):
             assert self._number is not None
             os.fsync(self._number)  # never tried again: see the module `local`
             self._close()
+            self._refuse_abandoned()  # a disk that hangs may have kept us for minutes
             place(lambda: self._path.replace(self._target), self._target)
         sync_up_to(self._root, self._target.parent)
 

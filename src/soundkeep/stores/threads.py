@@ -60,9 +60,13 @@ class Draft:
     def step(self) -> Iterator[None]:
         """Holds the draft for one step. Raises if it was abandoned meanwhile."""
         with self._turn:
-            if self._abandoned:
-                raise Unavailable("the put was given up")
+            self._refuse_abandoned()
             yield
+
+    def _refuse_abandoned(self) -> None:
+        """For the steps themselves too, just before what they do can be seen."""
+        if self._abandoned:
+            raise Unavailable("the put was given up")
 
     def abandon(self, threads: Threads) -> None:
         """Lets no further step start, and removes what is there after the running one."""
