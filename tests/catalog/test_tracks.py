@@ -107,3 +107,15 @@ async def test_owners_and_visibility_narrow_a_list(catalog: Catalog) -> None:
     await add(catalog, "theirs", owner="bob", public=True)
     assert await names(catalog, Query(owner="ann")) == ["mine"]
     assert await names(catalog, Query(visibility=Visibility.PUBLIC)) == ["theirs"]
+
+
+async def test_what_no_database_would_look_for_is_a_bad_cursor_or_is_not_there(
+    catalog: Catalog,
+) -> None:
+    await add(catalog, "one")
+    for content in (b'["a",9223372036854775808]', b'["a",-9223372036854775809]', b'["\\u0000",1]'):
+        with pytest.raises(BadCursor):
+            await catalog.read(tracks.page, Query(cursor=content.hex()))
+    assert await names(catalog, Query(prefix="o\0")) == []
+    assert await names(catalog, Query(owner="admin\0")) == []
+    assert await catalog.read(tracks.find, "one\0") is None

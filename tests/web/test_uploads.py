@@ -194,3 +194,22 @@ def test_a_sound_is_served_with_ranges_conditions_and_a_safe_name(server: Server
     head = server.ask("HEAD", path, key=None)
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(sound)))
     assert server.ask("DELETE", path).status == 405
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "copies/retry"), ("PATCH", "tracks/x")])
+def test_without_a_key_no_body_is_taken_in(server: Server, method: str, path: str) -> None:
+    head = f"{method} /api/{path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    address = server.url.rpartition("/")[2].split(":")
+    with socket.create_connection((address[0], int(address[1])), timeout=20) as client:
+        client.sendall(head.encode() + b"Content-Length: 1000000000\r\n\r\n{")
+        assert client.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_body_of_json_is_bounded_and_must_be_an_object(server: Server) -> None:
+    def retry(body: bytes) -> tuple[int, str]:
+        answer = server.ask("POST", "/api/copies/retry", body, Content_Type="application/json")
+        return answer.status, answer.json.get("code", "")
+
+    assert retry(b"{}") == retry(b"") == (200, "")
+    assert retry(b"[]") == retry(b"{") == retry(b"[" * 100_000) == (400, "bad_input")
+    assert retry(b'{"store": "' + b"x" * 1_100_000 + b'"}') == (400, "bad_input")

@@ -19,6 +19,7 @@ from soundkeep.errors import BadCursor
 from soundkeep.model import Receipt, Removal, RemovalLine, Track, Visibility
 
 MAX_PAGE = 1000
+MAX_SEQ = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ _ADD = insert(tracks).values(created_at=now()).returning(tracks.c.created_at)
 
 def find(tx: Tx, track_id: str) -> Track | None:
     """The track of this id."""
+    if "\x00" in track_id:
+        return None  # no id holds it, and PostgreSQL refuses to look
     row = tx.run(_OF_ID, {"track_id": track_id}).first()
     return track_of(row) if row else None
 
@@ -200,6 +203,8 @@ def page(tx: Tx, query: Query) -> Page:
     By path it is a range scan of an index that ends with the page; a search is answered by the
     full-text index in the order tracks were made. Both stay fast at a million tracks.
     """
+    if "\x00" in query.prefix or "\x00" in (query.owner or ""):
+        return Page([], None)  # no name holds it, and PostgreSQL refuses to look
     searched = matches(query.search, on_postgresql=tx.on_postgresql) if query.search else None
     order = (tracks.c.seq,) if searched is not None else (tracks.c.path, tracks.c.seq)
     wanted = select_tracks().where(*_conditions(query)).order_by(*order)
@@ -242,6 +247,8 @@ def _read_cursor(cursor: str, length: int) -> list[Any]:
         raise BadCursor from None
     kinds = [str, int][2 - length :]
     if not isinstance(values, list) or [type(value) for value in values] != kinds:
+        raise BadCursor
+    if "\x00" in str(values[0]) or abs(values[-1]) > MAX_SEQ:  # a database would not even look
         raise BadCursor
     return values
 

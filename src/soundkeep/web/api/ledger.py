@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from soundkeep import shown
 from soundkeep.catalog import copies
 from soundkeep.errors import BadCursor, BadInput, NoSuchStore
 from soundkeep.model import CopyState
+from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.context import Admin
 
 router = APIRouter(prefix="/api", tags=["ledger"])
@@ -39,12 +40,10 @@ async def list_copies(
     return JSONResponse(shown.items(map(shown.copy_json, page[:limit]), next_cursor))
 
 
-@router.post("/copies/retry")
-async def retry(
-    context: Admin, which: Annotated[dict[str, Any] | None, Body()] = None
-) -> JSONResponse:
+@router.post("/copies/retry", openapi_extra=described(required=False))
+async def retry(request: Request, context: Admin) -> JSONResponse:
     """Makes waiting rows due now: of one `track_id`, of one `store`, or all."""
-    which = which or {}
+    which = await json_object(request)
     if unknown := sorted(set(which) - {"track_id", "store"}):
         raise BadInput(f"there is no field {unknown[0]!r}; there are track_id and store")
     if not all(isinstance(value, str) for value in which.values()):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import JSONResponse
 
 from soundkeep import shown
@@ -12,6 +12,7 @@ from soundkeep.catalog import tracks
 from soundkeep.errors import BadInput
 from soundkeep.intake.parsing import visibility_word
 from soundkeep.model import Visibility, metadata_object, title_text
+from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.api.uploads import Upload, read_upload
 from soundkeep.web.context import Admin, Working
 
@@ -104,15 +105,15 @@ async def read(request: Request, context: Admin, track_id: str) -> JSONResponse:
     )
 
 
-@router.patch("/{track_id}")
+@router.patch("/{track_id}", openapi_extra=described(required=True))
 async def change(
     request: Request,
     context: Admin,
     track_id: str,
-    changes: Annotated[dict[str, Any], Body()],
     if_match: Annotated[str | None, Header()] = None,
 ) -> JSONResponse:
     """Changes `title`, `visibility` or `metadata`. `If-Match` holds the revision that was read."""
+    changes = await json_object(request)
     if unknown := sorted(set(changes) - {"title", "visibility", "metadata"}):
         raise BadInput(f"{unknown[0]!r} cannot be changed; title, visibility and metadata can")
     view = await context.keep.change(
