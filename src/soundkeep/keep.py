@@ -34,6 +34,8 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import (
+    CatalogUnavailable,
+    DiskFull,
     LeaseLost,
     NoSuchStore,
     NoSuchTrack,
@@ -57,6 +59,8 @@ from soundkeep.reading.reader import Reader
 from soundkeep.settings import Settings
 from soundkeep.shown import TrackView
 from soundkeep.stores.interface import Bytes, Store
+
+CATALOG_IS_OUT = (CatalogUnavailable, DiskFull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +195,22 @@ class Keep:
             landed = await self._spool.receive(body, announced)
             try:
                 recorded = await self._record(landed, new, lane)
-            except BaseException:
-                self._spool.discard(landed)
-                raise
+            except Exception:
+                await self._discard_unless_recorded(landed)
+                raise  # cancelled, the transaction may still end well; if not, the file is swept
         if not recorded.uses_inbox:
             self._spool.discard(landed)
-        await self._acknowledge(recorded, landed.path if recorded.uses_inbox else None)
+        with suppress(*CATALOG_IS_OUT):  # it is kept all the same, and the answer says how
+            await self._acknowledge(recorded, landed.path if recorded.uses_inbox else None)
         return Added(await self.track(recorded.track.id), recorded.created)
+
+    async def _discard_unless_recorded(self, landed: Landed) -> None:
+        """Asks first: a connection that broke under the commit does not say how that ended. If
+        nobody can be asked now the file stays, and is swept if it turns out to be unknown."""
+        inbox = self.settings.inbox_name
+        with suppress(*CATALOG_IS_OUT):
+            if await self.catalog.read(copies.unknown_keys, inbox, [landed.key]):
+                self._spool.discard(landed)
 
     async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
         fingerprint = landed.fingerprint
@@ -250,8 +263,11 @@ class Keep:
         return task
 
     async def _copy(self, claimed: Claimed, blob: Blob, file: Path | None) -> bool:
-        """Makes one copy; answers whether it is present now."""
-        with suppress(LeaseLost):
+        """Makes one copy; answers whether it is present now.
+
+        What cannot be noted is done again by the ledger once the lease has run out.
+        """
+        with suppress(LeaseLost, *CATALOG_IS_OUT):
             try:
                 store = self.stores[claimed.copy.store]
                 await self.copier.copy_from(store, claimed, blob, file)
