@@ -135,6 +135,8 @@ def test_another_name_adds_places_and_takes_none_away(tracks: list[Track], rules
         ("{owner}/{path}", False),
         ("{path}/of/{owner}", False),
         ("{ext}/{digest}", True),
+        ("{owner}-{path}-{digest}", False),
+        ("{owner}/{track_id}.{ext}", False),
     ],
 )
 def test_a_layout_that_tells_blobs_apart_is_taken(text: str, public: bool) -> None:
@@ -149,6 +151,8 @@ def test_a_layout_that_tells_blobs_apart_is_taken(text: str, public: bool) -> No
         ("{path}", False, "must hold"),
         ("{owner}/all.mp3", False, "must hold"),
         ("{ext}", False, "must hold"),
+        ("{owner}-{path}", False, "run together"),
+        ("{path}{track_id}", False, "run together"),
         ("{digset}", False, "no word {digset}"),
         ("{digest}/{}", False, "no word {}"),
         ("{owner}/{path}", True, "may not show {owner}"),

@@ -41,6 +41,11 @@ class Layout:
             raise SettingsError(
                 f"key layout {text!r} must hold {{digest}}, {{track_id}}, or {{owner}} and {{path}}"
             )
+        if "digest" not in words and any(len(_free_words(part)) > 1 for part in text.split("/")):
+            raise SettingsError(
+                f"key layout {text!r}: two words in one segment run together, so that two tracks "
+                "could get one key; put a / between them"
+            )
         if public and "owner" in words:
             raise SettingsError(f"key layout {text!r}: a public store may not show {{owner}}")
         if text.startswith(RESERVED_PREFIX):
@@ -68,6 +73,11 @@ class Layout:
         except BadPath:
             return _fill(DEFAULT_LAYOUT, words)
         return _fill(DEFAULT_LAYOUT, words) if str(key).startswith(RESERVED_PREFIX) else key
+
+
+def _free_words(segment: str) -> list[str]:
+    """The words in it that a person chooses."""
+    return [word for word in _WORD.findall(segment) if word not in ("digest", "ext")]
 
 
 def _fill(text: str, words: Mapping[str, str]) -> Key:
