@@ -35,6 +35,8 @@ from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.placement import Rules
 from soundkeep.digest import Digest
 from soundkeep.errors import (
+    CatalogUnavailable,
+    DiskFull,
     LeaseLost,
     NoSuchStore,
     NoSuchTrack,
@@ -59,6 +61,8 @@ from soundkeep.reading.reader import Reader
 from soundkeep.settings import Settings
 from soundkeep.shown import TrackView
 from soundkeep.stores.interface import Bytes, Store
+
+CATALOG_IS_OUT = (CatalogUnavailable, DiskFull)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,26 +209,40 @@ class Keep:
         return await self._added(recorded, landed)
 
     async def _added(self, recorded: Recorded, landed: Landed) -> Added:
-        await self._acknowledge(recorded, landed)
+        with suppress(*CATALOG_IS_OUT):  # it is kept all the same, and its track says how
+            await self._acknowledge(recorded, landed)
         return Added(recorded.track, recorded.created)
+
+    async def _discard_unless_recorded(self, landed: Landed) -> None:
+        """Asks first: a connection that broke under the commit does not say how that ended. If
+        nobody can be asked now the file stays, and is swept if it turns out to be unknown."""
+        inbox = self.settings.inbox_name
+        with suppress(*CATALOG_IS_OUT):
+            if await self.catalog.read(copies.unknown_keys, inbox, [landed.key]):
+                self._spool.discard(landed)
 
     async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
         """Makes it a track; what landed is kept for as long as it is needed."""
         inbox = self.settings.inbox
         try:
+            blob = await self._blob(landed)
+        except BaseException:
+            self._spool.discard(landed)
+            raise
+        try:
             recorded = await self.catalog.write(
                 recording.record,
                 new,
-                await self._blob(landed),
+                blob,
                 inbox=Inbox(self.settings.inbox_name, landed.key, inbox.linger_seconds),
                 rules=self.rules,
                 lane=lane,
                 holder=self.holder,
                 lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
             )
-        except BaseException:
-            self._spool.discard(landed)
-            raise
+        except Exception:
+            await self._discard_unless_recorded(landed)
+            raise  # cancelled, the transaction may still end well; if not, the file is swept
         if recorded.inbox_copy is None:
             self._spool.discard(landed)
         return recorded
@@ -272,8 +290,11 @@ class Keep:
         return task
 
     async def _copy(self, claimed: Claimed, blob: Blob, local: Local | None) -> bool:
-        """Makes one copy; answers whether it is present now."""
-        with suppress(LeaseLost):
+        """Makes one copy; answers whether it is present now.
+
+        What cannot be noted is done again by the ledger once the lease has run out.
+        """
+        with suppress(LeaseLost, *CATALOG_IS_OUT):
             try:
                 store = self.stores[claimed.copy.store]
                 await self.copier.copy_landed(store, claimed, blob, local)

@@ -43,12 +43,13 @@ class Server:
         kept = {name: text for name, text in os.environ.items() if "SOUNDKEEP" not in name}
         self.environment = {**kept, "SOUNDKEEP_ADMIN_KEY": KEY, "SOUNDKEEP_DATA": str(data)}
         self.environment |= {f"SOUNDKEEP_{name}": value for name, value in settings.items()}
+        self.program: list[str] = ["-m", "soundkeep"]
         self.url = ""
         self.said: list[str] = []
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "soundkeep", "serve", "--port", "0"],
+            [sys.executable, *self.program, "serve", "--port", "0"],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

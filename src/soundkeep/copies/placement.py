@@ -41,15 +41,26 @@ class Layout:
             raise SettingsError(
                 f"key layout {text!r} must hold {{digest}}, {{track_id}}, or {{owner}} and {{path}}"
             )
+        if "digest" not in words and any(len(_free_words(part)) > 1 for part in text.split("/")):
+            raise SettingsError(
+                f"key layout {text!r}: two words in one segment run together, so that two tracks "
+                "could get one key; put a / between them"
+            )
         if public and "owner" in words:
             raise SettingsError(f"key layout {text!r}: a public store may not show {{owner}}")
         if text.startswith(RESERVED_PREFIX):
             raise SettingsError(f"key layout {text!r}: {RESERVED_PREFIX} is reserved")
-        _fill(text, dict.fromkeys(WORDS, "x"))
+        try:
+            _fill(text, dict.fromkeys(WORDS, "x"))
+        except BadPath as error:
+            raise SettingsError(
+                f"key layout {text!r} gives keys that no store takes: {error}"
+            ) from None
         return cls(text)
 
     def key(self, blob: Blob, track: Track) -> Key:
-        """The key of this track's copy. Raises `BadPath` if it would be too long for a store."""
+        """The key of this track's copy: by the default layout if its own words make one that no
+        store takes, such as one too long, or one that is reserved."""
         words = {
             "digest": blob.digest.hex,
             "track_id": track.id,
@@ -57,14 +68,20 @@ class Layout:
             "path": track.path,
             "ext": blob.sound.extension,
         }
-        return _fill(self.text, words)
+        try:
+            key = _fill(self.text, words)
+        except BadPath:
+            return _fill(DEFAULT_LAYOUT, words)
+        return _fill(DEFAULT_LAYOUT, words) if str(key).startswith(RESERVED_PREFIX) else key
+
+
+def _free_words(segment: str) -> list[str]:
+    """The words in it that a person chooses."""
+    return [word for word in _WORD.findall(segment) if word not in ("digest", "ext")]
 
 
 def _fill(text: str, words: Mapping[str, str]) -> Key:
-    try:
-        return Key(_WORD.sub(lambda match: words[match[1]], text))
-    except BadPath as error:
-        raise BadPath(f"key layout {text!r} gives a key that no store takes: {error}") from error
+    return Key(_WORD.sub(lambda match: words[match[1]], text))
 
 
 @dataclass(frozen=True, slots=True)

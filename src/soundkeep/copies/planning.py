@@ -43,9 +43,7 @@ def difference(
         want=after - placed.keys(),
         keep=tuple(copy for place, copy in placed.items() if place in after and _astray(copy)),
         leave=tuple(c for c in outside if Place(c.store, c.key) in before and _staying(c)),
-        rest=tuple(
-            c for c in outside if Place(c.store, c.key) not in before and c.wish is Wish.KEEP
-        ),
+        rest=tuple(c for c in outside if Place(c.store, c.key) not in before and _kept(c)),
     )
 
 
@@ -138,6 +136,10 @@ def _placeable(copy: Copy) -> bool:
 def _astray(copy: Copy) -> bool:
     """Placed again, though it was resting or leaving. What is unwanted first has to go."""
     return copy.wish is not Wish.KEEP and copy.state is not CopyState.UNWANTED
+
+
+def _kept(copy: Copy) -> bool:
+    return copy.wish is Wish.KEEP and copy.state is not CopyState.UNWANTED
 
 
 def _staying(copy: Copy) -> bool:
