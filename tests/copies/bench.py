@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sqlalchemy import update
 
-from reading.stage import Stage
+from reading.stage import PATIENT, Stage
 from reading.stage import opened as opened_stage
 from soundkeep.catalog import copies
 from soundkeep.catalog import stores as store_rows
@@ -84,6 +85,18 @@ class Bench:
         return b"".join([piece async for piece in pieces])
 
 
+class Veiled:
+    """A store of which nobody sees that it keeps files: its faults cannot be gone around."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        if name == "inner":
+            raise AttributeError(name)
+        return getattr(self._store, name)
+
+
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Bench]:
     """A bench over empty stores that the catalog knows; the law asks for one other copy."""
@@ -94,7 +107,8 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
             known = await stage.catalog.write(store_rows.ensure, name, "test")
             await store.write_marker(known.store_id)
             await stage.catalog.write(store_rows.note_marked, name)
-        reader = stage.reader()
+        veiled = {name: cast(Store, Veiled(store)) for name, store in stores.items()}
+        reader = Reader(stage.catalog, veiled, PATIENT, list(stores))
         copier = Copier(stage.catalog, reader)
         law = Law(frozenset(stores) - {INBOX}, min_copies=1, proof_age=DAY)
         dropper = Dropper(stage.catalog, copier, stores, RULES, law, MANNERS)
