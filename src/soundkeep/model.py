@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -36,6 +37,13 @@ class Visibility(StrEnum):
 
     PRIVATE = "private"
     PUBLIC = "public"
+
+
+class Asked(StrEnum):
+    """What a person asked for of one track in one store. It outlives changes of settings."""
+
+    PUSHED = "pushed"
+    WITHDRAWN = "withdrawn"
 
 
 class CopyState(StrEnum):
@@ -119,6 +127,7 @@ class Track:
     blob: Blob
     created_at: float
     revision: int
+    asked: Mapping[str, Asked] = field(default_factory=dict)  # by store
 
     @property
     def public(self) -> bool:

@@ -117,7 +117,12 @@ class _StoreTable(_Table):
     """What every kind of store has."""
 
     public: bool = False
+    public_url: str | None = Field(None, pattern=r"^https?://[^\s?#]+$")  # where the world reads it
+    cache_seconds: int = Field(24 * 3600, ge=0)  # what caches are told of what lies in public
     key: str = "blobs/{digest}"
+    sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
+    sidecar_key: str = "tracks/{track_id}.json"
+    delivery: Literal["stream", "redirect"] = "stream"
     max_bytes: int | None = Field(None, gt=0)
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)

@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, select
 
 from soundkeep.catalog.schema import blobs, copies, tracks
 from soundkeep.digest import ChunkHashes, Digest
-from soundkeep.model import Blob, Copy, CopyState, Sound, Track, Visibility, Wish
+from soundkeep.model import Asked, Blob, Copy, CopyState, Sound, Track, Visibility, Wish
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -39,6 +39,7 @@ def track_of(row: AnyRow) -> Track:
         blob=_blob(row._mapping, "blob_"),
         created_at=row.created_at,
         revision=row.revision,
+        asked={store: Asked(what) for store, what in json.loads(row.asked).items()},
     )
 
 

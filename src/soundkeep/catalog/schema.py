@@ -76,6 +76,7 @@ tracks = Table(
     Column("visibility", Text, nullable=False),
     Column("metadata", Text, nullable=False),  # JSON, as the application wrote it
     Column("words", Text, nullable=False),  # what search looks through; see search.py
+    Column("asked", Text, nullable=False, server_default="{}"),  # JSON: store → `model.Asked`
     Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), nullable=False, index=True),
     Column("created_at", Double, nullable=False),
     Column("revision", Integer, nullable=False),
