@@ -12,7 +12,7 @@ import ledgers
 from reading.stage import flip, noise
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Corrupt, NotFound, StoreError, Truncated, Unavailable
-from soundkeep.reading.trusted import RACY_NS, LocalFile, Trust
+from soundkeep.reading.trusted import HOT_READS, RACY_NS, LocalFile, Trust
 
 CONTENT = noise(2 * CHUNK_BYTES + 5)
 BLOB = ledgers.make_blob(CONTENT)
@@ -45,6 +45,35 @@ def test_any_part_of_a_chunk_is_read_before_and_after_it_is_trusted(path: Path, 
             assert file.read(start, stop, wait=wait) == CONTENT[start:stop]
     assert is_trusted(file, 0)
     assert not is_trusted(file, 1)
+
+
+def test_a_range_that_is_read_again_and_again_is_answered_from_memory(path: Path) -> None:
+    file = LocalFile(str(path), BLOB, Trust(60, hot_bytes=5))
+    scratch = bytearray(CHUNK_BYTES)
+    for start in (0, 7):  # there is memory for one of them
+        for _ in range(HOT_READS + 3):
+            assert file.read(start, start + 5, wait=False, into=scratch) == CONTENT[start:][:5]
+    assert file.read(0, 5) is file.read(0, 5)
+    assert file.read(7, 12) is not file.read(7, 12)
+
+
+def test_damage_to_a_file_that_is_answered_from_memory_shows_at_once(path: Path) -> None:
+    file = LocalFile(str(path), BLOB, Trust(60, hot_bytes=100))
+    for _ in range(HOT_READS + 3):
+        assert file.read(0, 5) == CONTENT[:5]
+    flip(path, 3)
+    with pytest.raises(Corrupt):
+        file.read(0, 5)
+
+
+def test_memory_of_hot_ranges_is_given_back_with_their_file(path: Path) -> None:
+    trust = Trust(60, hot_bytes=5)
+    for _ in range(2):
+        file = LocalFile(str(path), BLOB, trust)
+        for _ in range(HOT_READS + 2):
+            file.read(0, 5)
+        assert file.read(0, 5) is file.read(0, 5)
+        del file
 
 
 @pytest.mark.parametrize("wait", [True, False])

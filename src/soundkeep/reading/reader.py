@@ -44,7 +44,7 @@ class Reader:
         self.order = Order(stores, keep)
         self.settings = settings
         self.cache = ChunkCache(settings.cache_bytes)
-        self.trust = Trust(settings.trust_seconds)
+        self.trust = Trust(settings.trust_seconds, settings.hot_bytes)
         self._catalog = catalog
         self._stores = stores
         self._doubting: dict[int, asyncio.Task[None]] = {}

@@ -5,6 +5,9 @@ stand, for at most `trust_seconds`. The file is read into a buffer, never mapped
 truncated behind our back would kill the process), and looked at again *after* the read: what was
 verified is what is sent. File systems stamp times in ticks of a few milliseconds, so a chunk
 verified just after the file changed is not trusted yet.
+
+A range that is asked for again and again within a moment is kept in memory: it is right whatever
+the file does, and the file is still looked at each time, so that damage shows as soon as before.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ MAX_FILES = 4096
 MAX_OPEN = 64
 CHECK_BYTES = 4 * CHUNK_BYTES
 HELD_SECONDS = 1.0  # as long as a look-up lives; a deleted file's room on the disk waits for it
+HOT_READS = 8  # of one range of a file while it is held open; then memory answers
 
 _READING = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hang us
 _ABSENT = (FileNotFoundError, NotADirectoryError)
@@ -54,8 +59,10 @@ class Trust:
     answer costs beside the sending.
     """
 
-    def __init__(self, seconds: float, max_files: int = MAX_FILES) -> None:
+    def __init__(self, seconds: float, hot_bytes: int = 0, max_files: int = MAX_FILES) -> None:
         self._seconds = seconds
+        self._hot_bytes_left = hot_bytes
+        self._counting = threading.RLock()  # files are read and closed by threads too
         self._max_files = max_files
         self._files: OrderedDict[tuple[str, bytes], _Marks] = OrderedDict()
         self._open: OrderedDict[str, LocalFile] = OrderedDict()
@@ -73,6 +80,18 @@ class Trust:
             self._open.popitem(last=False)
         return file
 
+    def lend(self, size_bytes: int) -> bool:
+        """Takes so much of the memory for hot ranges, if there is as much; `give_back` it."""
+        with self._counting:
+            if size_bytes > self._hot_bytes_left:
+                return False
+            self._hot_bytes_left -= size_bytes
+            return True
+
+    def give_back(self, size_bytes: int) -> None:
+        with self._counting:
+            self._hot_bytes_left += size_bytes
+
     def marks(self, path: str, blob: Blob, identity: Identity) -> _Marks:
         """The marks of this file as it looks now; fresh ones if it changed or time is up."""
         name = (path, blob.digest.raw)
@@ -85,6 +104,28 @@ class Trust:
         if len(self._files) > self._max_files:
             self._files.popitem(last=False)
         return known
+
+
+class _Hot:
+    """The ranges of one open file that are asked for again and again."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._reads: dict[tuple[int, int], int] = {}
+        self._kept: dict[tuple[int, int], bytes] = {}
+
+    def __del__(self) -> None:
+        self._trust.give_back(sum(map(len, self._kept.values())))
+
+    def get(self, start: int, stop: int) -> bytes | None:
+        return self._kept.get((start, stop))
+
+    def note(self, start: int, data: Buffer) -> None:
+        """Verified bytes were read from the file; keeps them if they were often enough."""
+        span = (start, start + len(data))
+        reads = self._reads[span] = self._reads.get(span, 0) + 1
+        if reads == HOT_READS and self._trust.lend(len(data)):
+            self._kept[span] = bytes(data)
 
 
 class LocalFile:
@@ -100,6 +141,7 @@ class LocalFile:
         self.blob = blob
         self._trust = trust
         self._marks = self._look()
+        self._hot = _Hot(trust)
 
     def __del__(self) -> None:
         number = getattr(self, "_number", None)
@@ -125,8 +167,11 @@ class LocalFile:
         """
         first, last = start // CHUNK_BYTES, chunk_count(stop)
         if self._marks.hold(first, last):
-            data = self._pread(start, stop, wait, into)
+            hot = self._hot.get(start, stop)
+            data = hot or self._pread(start, stop, wait, into)
             if _identity(os.fstat(self._number)) == self._marks.identity:
+                if hot is None:
+                    self._hot.note(start, data)
                 return data
             self._marks = self._look()  # touched, linked or written to: the hash will tell
         begin, end = first * CHUNK_BYTES, min(last * CHUNK_BYTES, self.blob.size_bytes)

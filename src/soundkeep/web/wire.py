@@ -103,7 +103,7 @@ class Sending(RequestResponseCycle):
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         self._delivery.running += 1
         self.transport.writelines((b"".join(lines), begun.piece))
-        _scratch.given_to(self.transport)
+        _scratch.given_to(self.transport, begun.piece)
         self._sent(begun.piece)
         self.pump()
 
@@ -119,7 +119,7 @@ class Sending(RequestResponseCycle):
                 self._take_the_long_way(self._body)
                 return
             self.transport.write(piece)
-            _scratch.given_to(self.transport)
+            _scratch.given_to(self.transport, piece)
             self._sent(piece)
 
     def abandon(self) -> None:
@@ -174,9 +174,9 @@ class _Scratch:
     def __init__(self) -> None:
         self.buffer = bytearray(PIECE_BYTES)
 
-    def given_to(self, transport: asyncio.WriteTransport) -> None:
+    def given_to(self, transport: asyncio.WriteTransport, piece: Buffer) -> None:
         """What is still to be sent stays as it is: others get new memory."""
-        if transport.get_write_buffer_size():
+        if not isinstance(piece, bytes) and transport.get_write_buffer_size():
             self.buffer = bytearray(PIECE_BYTES)
 
 
