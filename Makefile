@@ -10,6 +10,7 @@ TESTS ?= tests
 export UV_PROJECT_ENVIRONMENT ?= .venv
 export UV_PYTHON_DOWNLOADS = never
 export PYTHONUNBUFFERED = 1
+export PYTHONDONTWRITEBYTECODE =# hundreds of commands are started: each would be compiled anew
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

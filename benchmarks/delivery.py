@@ -7,7 +7,6 @@ anything is measured, one answer of each is compared with the file, byte for byt
 from __future__ import annotations
 
 import http.client
-import os
 import random
 import sys
 import tempfile
@@ -18,7 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import peers
-from harness import Gate, Report, cpu_reached, free_port, interleave, run, serving, watch
+from harness import (
+    Gate,
+    Report,
+    cpu_reached,
+    free_port,
+    interleave,
+    our_environment,
+    run,
+    serving,
+    watch,
+)
 from load import Ask, ask
 
 SERVER = [str(Path(sys.executable).parent / "soundkeep"), "serve", "--no-worker"]
@@ -85,11 +94,7 @@ def _make_sounds(folder: Path) -> Path:
 def _soundkeep(folder: Path) -> Iterator[tuple[int, int]]:
     """The server as people run it, but for its worker: copying is another benchmark."""
     port = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if "SOUNDKEEP" not in name},
-        "SOUNDKEEP_DATA": str(folder / "data"),
-        "SOUNDKEEP_ADMIN_KEY": KEY,
-    }
+    environment = our_environment(folder / "data", ADMIN_KEY=KEY)
     with serving([*SERVER, "--port", str(port)], port, environment) as process:
         yield process.pid, port
 

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -176,6 +177,20 @@ def watch(pid: int, work: Callable[[], Done]) -> Reading:
     with peak_of(pid) as peak:
         done = work()
     return Reading(cpu_seconds(pid) - before, done.seconds, done.units, peak())
+
+
+def our_environment(data: Path, **settings: str) -> dict[str, str]:
+    """What a server or command of ours is started with: these settings, and none from outside.
+
+    Python may keep what it compiled, as it does for everybody: a start costs half a second less.
+    """
+    foreign = ("SOUNDKEEP_", "PYTHONDONTWRITEBYTECODE")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return (
+        own
+        | {f"SOUNDKEEP_{name}": value for name, value in settings.items()}
+        | {"SOUNDKEEP_DATA": str(data)}
+    )
 
 
 def command(argv: Sequence[str], units: int = 1, env: Mapping[str, str] | None = None) -> Reading:

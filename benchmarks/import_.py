@@ -7,7 +7,6 @@ when every copy is proven; `check` then counts.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sys
@@ -22,6 +21,7 @@ from harness import (
     Report,
     command,
     interleave,
+    our_environment,
     peak_megabytes,
     run,
     wall_times,
@@ -60,10 +60,7 @@ def _rclone(folder: Path, number: int) -> Reading:
 
 def _soundkeep(folder: Path, number: int) -> Reading:
     data = folder / "data"
-    environment = {
-        **{name: value for name, value in os.environ.items() if "SOUNDKEEP" not in name},
-        "SOUNDKEEP_DATA": str(data),
-    }
+    environment = our_environment(data)
     imported = command([PROGRAM, "import", str(folder / "source")], number, environment)
     checked = command([PROGRAM, "check"], number, environment)
     shutil.rmtree(data)

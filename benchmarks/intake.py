@@ -8,7 +8,6 @@ judged; the other shows what they cost too.
 
 from __future__ import annotations
 
-import os
 import random
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from harness import (
     cpu_reached,
     free_port,
     interleave,
+    our_environment,
     run,
     serving,
     watch,
@@ -116,12 +116,7 @@ def _make_sound(folder: Path) -> Path:
 def _soundkeep(data: Path, options: list[str], ack_copies: int) -> Iterator[tuple[int, int]]:
     """The server as people run it; answers its pid and port."""
     port = free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if "SOUNDKEEP" not in name},
-        "SOUNDKEEP_DATA": str(data),
-        "SOUNDKEEP_ADMIN_KEY": KEY,
-        "SOUNDKEEP_POLICY__ACK_COPIES": str(ack_copies),
-    }
+    environment = our_environment(data, ADMIN_KEY=KEY, POLICY__ACK_COPIES=str(ack_copies))
     with serving([*SERVER, *options, "--port", str(port)], port, environment) as process:
         yield process.pid, port
 
