@@ -110,7 +110,7 @@ class ReadingSettings(_Table):
     cache_bytes: int = Field(64 * MIB, ge=0)  # verified chunks of slow stores, in memory
     hot_bytes: int = Field(64 * MIB, ge=0)  # ranges of local files that everybody wants just now
     trust_seconds: float = Field(3600, ge=0)  # a verified local chunk, while its file is unchanged
-    hedge_seconds: float = Field(0.25, gt=0)  # then a second copy is asked too
+    hedge_seconds: float = Field(0.25, gt=0)  # until a store's own pace is known
     stall_seconds: float = Field(10, gt=0)  # then the copy is given up
 
 

@@ -41,7 +41,9 @@ class Body:
         self._local = local
         self._file: LocalFile | None = None
         self._rest: Bytes | None = None
-        if local is not None:
+        if local is None:
+            reader.ahead.note(blob, start, stop)
+        else:
             try:
                 self._file = reader.trust.open(local[1], blob)
             except StoreError as error:
@@ -60,13 +62,24 @@ class Body:
 
         It may be a view of `into`, of `PIECE_BYTES`.
         """
-        if self._file is None or self._at >= self._stop:
+        if self._at >= self._stop:
             return None
+        if self._file is None:
+            return self._next_cached()
         try:
             piece = self._file.read(self._at, self._piece_stop(), wait=False, into=into)
         except (BlockingIOError, StoreError):
             return None
         self._at += len(piece)
+        return piece
+
+    def _next_cached(self) -> Buffer | None:
+        """From the memory that holds chunks of far stores, unless a stream is running already."""
+        piece = None
+        if self._rest is None:
+            piece = self._reader.cached(self._blob, self._at, self._stop)
+        if piece is not None:
+            self._at += len(piece)
         return piece
 
     async def close(self) -> None:

@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import structlog
 
 from soundkeep.catalog import copies
 from soundkeep.catalog.database import Catalog
 from soundkeep.digest import CHUNK_BYTES, chunk_count
-from soundkeep.errors import Corrupt, NotFound, SoundkeepError, StoreError, Truncated
+from soundkeep.errors import (
+    CatalogUnavailable,
+    Corrupt,
+    NotFound,
+    SoundkeepError,
+    StoreError,
+    Truncated,
+    Unplayable,
+)
 from soundkeep.model import Blob, Copy
+from soundkeep.reading.ahead import ReadAhead
 from soundkeep.reading.chunk_cache import ChunkCache
 from soundkeep.reading.feed import Feed
 from soundkeep.reading.order import Order
+from soundkeep.reading.pace import Paces
 from soundkeep.reading.stream import Stream
 from soundkeep.reading.trusted import Trust
 from soundkeep.settings import ReadingSettings
@@ -45,6 +55,8 @@ class Reader:
         self.settings = settings
         self.cache = ChunkCache(settings.cache_bytes)
         self.trust = Trust(settings.trust_seconds, settings.hot_bytes)
+        self.paces = Paces(settings.hedge_seconds)
+        self.ahead = ReadAhead(self._fetch)
         self._catalog = catalog
         self._stores = stores
         self._doubting: dict[int, asyncio.Task[None]] = {}
@@ -65,6 +77,15 @@ class Reader:
                 piece = chunk[max(0, start - offset) : stop - offset]
                 offset += len(chunk)
                 yield piece
+
+    def cached(self, blob: Blob, start: int, stop: int) -> memoryview | None:
+        """Verified bytes from `start`, up to `stop` or the end of their chunk, if in memory."""
+        index = start // CHUNK_BYTES
+        chunk = self.cache.get(blob.digest, index)
+        if chunk is None:
+            return None
+        offset = index * CHUNK_BYTES
+        return memoryview(chunk)[start - offset : stop - offset]
 
     async def copies(self, blob: Blob) -> list[Copy]:
         """Where a blob should be, as the catalog knows it now. Raises `CatalogUnavailable`."""
@@ -87,8 +108,18 @@ class Reader:
 
     async def close(self) -> None:
         """Waits until every doubt is written down."""
+        await self.ahead.close()
         while self._doubting:
             await asyncio.wait(list(self._doubting.values()))
+
+    async def _fetch(self, blob: Blob, index: int) -> None:
+        """Reads one chunk into the cache, if there is any cache and it is not there."""
+        if not self.settings.cache_bytes or self.cache.get(blob.digest, index) is not None:
+            return
+        with suppress(Unplayable, CatalogUnavailable):
+            async with aclosing(Stream(self, blob, index, index + 1).chunks()) as chunks:
+                async for _ in chunks:
+                    pass
 
     async def _doubt(self, copy: Copy, error: StoreError) -> None:
         """An absence counts only if the store itself confirms it: unreachable is not lost."""

@@ -9,6 +9,7 @@ most once for a chunk.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from soundkeep.model import Blob, Copy
 from soundkeep.reading.chunk_cache import ChunkCache
 from soundkeep.reading.feed import Feed
 from soundkeep.reading.order import Order
-from soundkeep.settings import ReadingSettings
+from soundkeep.reading.pace import Paces
 
 
 class Copies(Protocol):
@@ -28,7 +29,7 @@ class Copies(Protocol):
     @property
     def cache(self) -> ChunkCache: ...
     @property
-    def settings(self) -> ReadingSettings: ...
+    def paces(self) -> Paces: ...
 
     async def copies(self, blob: Blob) -> list[Copy]: ...
     def feed(self, copy: Copy, blob: Blob, first: int, last: int) -> Feed: ...
@@ -99,28 +100,39 @@ class Stream:
         The second starts only if the first is slow. None if all that started failed.
         """
         running: dict[asyncio.Task[bytes], Feed] = {}
+        began: dict[Feed, float] = {}
         waiting = list(candidates)
         try:
             while True:
                 if waiting:
                     feed = self._reader.feed(waiting.pop(0), self._blob, self._index, self._last)
                     running[asyncio.create_task(feed.next())] = feed
-                hedge_seconds = self._reader.settings.hedge_seconds if waiting else None
+                    began[feed] = time.monotonic()
+                    patience = self._reader.paces.patience_seconds(feed.copy.store)
                 done, _ = await asyncio.wait(
-                    running, timeout=hedge_seconds, return_when=asyncio.FIRST_COMPLETED
+                    running,
+                    timeout=patience if waiting else None,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
                     feed = running.pop(task)
                     try:
-                        return feed, task.result()
+                        chunk = task.result()
                     except StoreError as error:
                         self._note(feed, error)
                         await feed.close()
+                    else:
+                        self._note_pace(feed, began)
+                        return feed, chunk
                 if done and not running:
                     return None
         finally:
             for task, feed in running.items():
+                self._note_pace(feed, began)
                 await _abandon(task, feed)
+
+    def _note_pace(self, feed: Feed, began: dict[Feed, float]) -> None:
+        self._reader.paces.note(feed.copy.store, time.monotonic() - began[feed])
 
     def _good(self, feed: Feed, chunk: bytes) -> bytes:
         order = self._reader.order

@@ -105,7 +105,7 @@ class Delivery:
         if not (CONDITIONS | BODIES).isdisjoint(fields):
             return None
         sound = self._known(url)
-        if sound is None or sound.local is None:
+        if sound is None:
             return None
         if not (sound.public or self._keys.allows(fields.get(b"authorization"))):
             return None

@@ -176,8 +176,11 @@ class _Scratch:
 
     def given_to(self, transport: asyncio.WriteTransport, piece: Buffer) -> None:
         """What is still to be sent stays as it is: others get new memory."""
-        if not isinstance(piece, bytes) and transport.get_write_buffer_size():
+        if self._holds(piece) and transport.get_write_buffer_size():
             self.buffer = bytearray(PIECE_BYTES)
+
+    def _holds(self, piece: Buffer) -> bool:
+        return isinstance(piece, memoryview) and piece.obj is self.buffer
 
 
 _scratch = _Scratch()
