@@ -45,12 +45,14 @@ from soundkeep.stores.interface import (
 from soundkeep.stores.pieces import check_fits, span
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_client import Account, Client
+from soundkeep.stores.s3_listing import Listing
 from soundkeep.stores.s3_reading import Reading
 from soundkeep.stores.s3_requests import Phases, Requests
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
 
 MIB = 1024 * 1024
+TRIAL_PREFIX = f"{RESERVED_PREFIX}order/"
 LIE_KEY = f"{RESERVED_PREFIX}checksum"
 MARKER_BYTES = 4096
 JSON = {"content-type": "application/json"}
@@ -88,6 +90,7 @@ class S3Store:
         self._requests = Requests(name, self._address, self._signer, phases)
         self._client = Client(name, Account(endpoint, region, style, credentials, phases))
         self._uploads = Uploads(self._client, bucket, part_bytes)
+        self._listing = Listing(self._client, bucket, self._prefix + TRIAL_PREFIX)
         self._checking = Checking()
 
     async def probe(self) -> None:
@@ -142,16 +145,11 @@ class S3Store:
             await client.delete_object(Bucket=self._bucket, Key=self._full(locator))
 
     async def list(self, prefix: str = "", after: str | None = None) -> AsyncIterator[Stat]:
-        """A page at a time. What others put there under names that are no keys is not ours."""
-        start = self._prefix + (after or "")
-        while True:
-            page = await self._page(prefix, start)
-            for found in page.get("Contents", ()):
-                start = found["Key"]
-                if stat := _listed(start.removeprefix(self._prefix), found):
+        full, start = self._prefix + prefix, self._prefix + after if after else ""
+        async with aclosing(self._listing.objects(full, start)) as objects:
+            async for found in objects:
+                if stat := _listed(found["Key"].removeprefix(self._prefix), found):
                     yield stat
-            if not page.get("IsTruncated"):
-                return
 
     async def sign(self, locator: str, expires_in: timedelta) -> str | None:
         path = self._address.path(self._full(locator))
@@ -173,7 +171,9 @@ class S3Store:
         """Raises `NotFound`. A refused HEAD has no body, so a GET is asked why."""
         full = self._full(locator)
         try:
-            async with self._requests.get("HEAD", full, {"x-amz-checksum-mode": "ENABLED"}) as answer:
+            async with self._requests.get(
+                "HEAD", full, {"x-amz-checksum-mode": "ENABLED"}
+            ) as answer:
                 headers, size_bytes = answer.headers, answer.content_length
         except Retryable:
             raise
@@ -217,14 +217,6 @@ class S3Store:
         if self._storage_class is not None:
             headers["x-amz-storage-class"] = self._storage_class
         return headers
-
-    # --- all of them ------------------------------------------------------------------------
-
-    async def _page(self, prefix: str, start: str) -> Any:
-        async with self._client.asked(f"list {prefix}") as client:
-            return await client.list_objects_v2(
-                Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start
-            )
 
 
 def _listed(locator: str, found: Mapping[str, Any]) -> Stat | None:
