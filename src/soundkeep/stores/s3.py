@@ -89,7 +89,7 @@ class S3Store:
         self._signer = Signer(self._address, credentials, region)
         self._requests = Requests(name, self._address, self._signer, phases)
         self._client = Client(name, Account(endpoint, region, style, credentials, phases))
-        self._uploads = Uploads(self._client, bucket, part_bytes)
+        self._uploads = Uploads(self._client, self._requests, bucket, part_bytes)
         self._listing = Listing(self._client, bucket, self._prefix + TRIAL_PREFIX)
         self._checking = Checking()
 
@@ -109,7 +109,7 @@ class S3Store:
 
     async def write_marker(self, store_id: str) -> None:
         marker = json.dumps({"id": store_id}).encode()
-        await self._requests.put_note(self._full(MARKER_KEY), marker, JSON)
+        await self._put_note(MARKER_KEY, marker)
 
     async def put(self, key: Key, source: Source) -> Receipt:
         check_fits(self.caps, source)
@@ -206,8 +206,13 @@ class S3Store:
 
     async def _lie(self) -> None:
         """What a server took that should have refused it, nobody needs."""
-        await self._requests.put_note(self._full(LIE_KEY), NOTE, JSON, checksum=WRONG)
+        await self._put_note(LIE_KEY, NOTE, checksum=WRONG)
         await self.delete(LIE_KEY)
+
+    async def _put_note(self, locator: str, note: bytes, checksum: Digest | None = None) -> None:
+        await self._requests.put_held(
+            self._full(locator), [note], Digest.of(note), JSON, checksum=checksum
+        )
 
     def _headers(self, source: Source) -> dict[str, str]:
         """What is said of the object, for whoever serves it from here."""

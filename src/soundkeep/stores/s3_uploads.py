@@ -12,7 +12,7 @@ import base64
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,12 @@ from typing import Any
 from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, StoreError
 from soundkeep.stores.interface import Source
-from soundkeep.stores.pieces import exactly, regrouped
+from soundkeep.stores.pieces import exactly, grouped
+from soundkeep.stores.s3_bodies import Piece
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_client import Client
+from soundkeep.stores.s3_requests import Requests
+from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
 PARTS_AT_ONCE = 2  # each held in memory until it is sent
@@ -41,8 +44,9 @@ Part = dict[str, Any]  # as the last call names it
 class Uploads:
     """Uploads in parts into one bucket."""
 
-    def __init__(self, client: Client, bucket: str, part_bytes: int) -> None:
+    def __init__(self, client: Client, requests: Requests, bucket: str, part_bytes: int) -> None:
         self._client = client
+        self._requests = requests
         self._bucket = bucket
         self._part_bytes = part_bytes
         self._checking = Checking()
@@ -101,13 +105,13 @@ class Uploads:
         whole, sent = hashlib.sha256(), []
         sending: deque[asyncio.Task[Part]] = deque()
         try:
-            async with aclosing(regrouped(exactly(source), self._size_of_parts(source))) as parts:
-                async for part in parts:
-                    whole.update(part)
+            async with aclosing(grouped(exactly(source), self._size_of_parts(source))) as parts:
+                async for pieces in parts:
+                    digest = _digest(pieces, whole)
                     if len(sending) == PARTS_AT_ONCE:
                         sent.append(await sending.popleft())
                     number = len(sent) + len(sending) + 1
-                    sending.append(asyncio.create_task(upload.send(number, part)))
+                    sending.append(asyncio.create_task(upload.send(number, pieces, digest)))
             while sending:
                 sent.append(await sending.popleft())
         finally:
@@ -120,7 +124,7 @@ class Uploads:
         return max(self._part_bytes, -(-source.size_bytes // MOST_PARTS))
 
     def _upload(self, key: str, upload_id: str) -> _Upload:
-        return _Upload(self._client, self._bucket, key, upload_id)
+        return _Upload(self._client, self._requests, self._bucket, key, upload_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +132,25 @@ class _Upload:
     """One upload that was begun."""
 
     client: Client
+    requests: Requests
     bucket: str
     key: str
     upload_id: str
 
-    async def send(self, number: int, part: bytes, checksum: Digest | None = None) -> Part:
+    async def send(
+        self, number: int, pieces: Sequence[Piece], digest: Digest, checksum: Digest | None = None
+    ) -> Part:
         """Sends one part, replacing what had its number."""
-        digest = base64.b64encode((checksum or Digest.of(part)).raw).decode()
-        async with self._asked(f"part {number}") as client:
-            answer = await client.upload_part(
-                **self._names, PartNumber=number, Body=part, ChecksumSHA256=digest
-            )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest}
+        query = f"partNumber={number}&uploadId={encoded(self.upload_id)}"
+        answer = await self.requests.put_held(
+            self.key, pieces, digest, {}, query=query, checksum=checksum
+        )
+        sha256 = base64.b64encode(digest.raw).decode()
+        return {"PartNumber": number, "ETag": answer["etag"], "ChecksumSHA256": sha256}
 
     async def lie(self) -> None:
         """Sends a part that a server which looks at it must refuse; the true one replaces it."""
-        await self.send(1, NOTE, WRONG)
+        await self.send(1, [NOTE], Digest.of(NOTE), checksum=WRONG)
 
     async def complete(self, parts: list[Part]) -> str:
         """Makes them the object; answers its ETag."""
@@ -165,6 +172,15 @@ class _Upload:
     @property
     def _names(self) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.key, "UploadId": self.upload_id}
+
+
+def _digest(pieces: Sequence[Piece], whole: Any) -> Digest:
+    """That of one part; the whole is hashed on the way."""
+    part = hashlib.sha256()
+    for piece in pieces:
+        part.update(piece)
+        whole.update(piece)
+    return Digest(part.digest())
 
 
 async def _stop(tasks: Collection[asyncio.Task[Any]]) -> None:
