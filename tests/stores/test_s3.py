@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from servers.s3_plain import Bucket, sent
-from servers.seaweed import DOMAIN, SeaweedFS
+from servers.seaweed import DOMAIN, OWNER, SeaweedFS
 from soundkeep.digest import Digest
 from soundkeep.errors import (
     BadPath,
@@ -377,10 +377,19 @@ async def test_what_others_put_under_names_that_are_no_keys_is_not_ours(
 
 
 async def test_a_bucket_that_is_not_there_is_misconfigured_and_not_empty(
-    seaweed: SeaweedFS,
+    rclone_s3: Bucket,
 ) -> None:
-    async with opened(seaweed.bucket_named("no-such-bucket")) as store:
+    async with opened(replace(rclone_s3, name="no-such-bucket")) as store:
         await everything_fails_with(Misconfigured, store)
+
+
+async def test_a_bucket_that_the_server_would_make_is_not_made(seaweed: SeaweedFS) -> None:
+    """SeaweedFS makes one for whoever may make buckets and puts something into it."""
+    named = replace(seaweed.bucket_named("misspelt-bucket"), credentials=OWNER)
+    async with opened(named) as store:
+        for call in (store.probe(), store.write_marker("id-1"), store.stat("x"), read(store, "x")):
+            await fails_with(Misconfigured, call)
+    assert named.ask("HEAD").status == 404
 
 
 async def test_a_wrong_key_or_secret_is_refused_and_neither_is_repeated(bucket: Bucket) -> None:

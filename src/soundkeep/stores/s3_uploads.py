@@ -12,8 +12,8 @@ import base64
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,11 +44,14 @@ Part = dict[str, Any]  # as the last call names it
 class Uploads:
     """Uploads in parts into one bucket."""
 
-    def __init__(self, client: Client, requests: Requests, bucket: str, part_bytes: int) -> None:
+    def __init__(
+        self, client: Client, requests: Requests, bucket: str, part_bytes: int, lie_key: str
+    ) -> None:
         self._client = client
         self._requests = requests
         self._bucket = bucket
         self._part_bytes = part_bytes
+        self._lie_key = lie_key
         self._checking = Checking()
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> tuple[str, bool]:
@@ -57,10 +60,13 @@ class Uploads:
         `headers` are the object's own, such as its type. Raises every `StoreError`, and whatever
         the source raises.
         """
-        async with self._begun(key, headers) as upload:
-            checked = await self._checking.is_true(upload.lie)
-            parts = await self._send_all(upload, source)
-            return await upload.complete(parts), checked
+        checked = await self._checking.is_true(self._lie)
+        upload = await self._begin(key, headers)
+        try:
+            return await upload.complete(await self._send_all(upload, source)), checked
+        except BaseException:
+            await upload.abandon()
+            raise
 
     async def reap(self, prefix: str, older_than: timedelta) -> int:
         """Aborts what was begun so long ago and never completed; answers how many."""
@@ -82,22 +88,21 @@ class Uploads:
             except client.exceptions.NoSuchUpload:
                 return  # so rclone says that there are none
 
-    @asynccontextmanager
-    async def _begun(self, key: str, headers: Mapping[str, str]) -> AsyncIterator[_Upload]:
-        """An upload that is aborted unless the block succeeds."""
+    async def _lie(self) -> None:
+        """Sends a part that a server which looks at it must refuse, in an upload of its own."""
+        upload = await self._begin(self._lie_key, {})
+        try:
+            await upload.send(1, [NOTE], Digest.of(NOTE), checksum=WRONG)
+        finally:
+            await upload.abandon()
+
+    async def _begin(self, key: str, headers: Mapping[str, str]) -> _Upload:
         fields = {FIELDS[name]: value for name, value in headers.items()}
         async with self._client.asked(f"begin {key}") as client:
             begun = await client.create_multipart_upload(
                 Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256", **fields
             )
-        upload = self._upload(key, begun["UploadId"])
-        try:
-            yield upload
-        except BaseException:
-            with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(ABORT_SECONDS):
-                    await upload.abort()
-            raise
+        return self._upload(key, begun["UploadId"])
 
     async def _send_all(self, upload: _Upload, source: Source) -> list[Part]:
         """Sends a few parts at once, while the next is read. Raises `Corrupt` in the end if they
@@ -148,10 +153,6 @@ class _Upload:
         sha256 = base64.b64encode(digest.raw).decode()
         return {"PartNumber": number, "ETag": answer["etag"], "ChecksumSHA256": sha256}
 
-    async def lie(self) -> None:
-        """Sends a part that a server which looks at it must refuse; the true one replaces it."""
-        await self.send(1, [NOTE], Digest.of(NOTE), checksum=WRONG)
-
     async def complete(self, parts: list[Part]) -> str:
         """Makes them the object; answers its ETag."""
         async with self._asked("complete") as client:
@@ -165,6 +166,12 @@ class _Upload:
         async with self._asked("abort") as client:
             with contextlib.suppress(client.exceptions.NoSuchUpload):
                 await client.abort_multipart_upload(**self._names)
+
+    async def abandon(self) -> None:
+        """Aborts it if that can be done now; else `reap` will."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(ABORT_SECONDS):
+                await self.abort()
 
     def _asked(self, what: str) -> AbstractAsyncContextManager[Any]:
         return self.client.asked(f"{what} of {self.key}")
