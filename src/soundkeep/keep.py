@@ -23,7 +23,7 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import blobs, claims, copies, coverage, tracks
+from soundkeep.catalog import blobs, claims, copies, coverage, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, StoreCoverage
@@ -371,7 +371,7 @@ class Keep:
             digest = (await self.track(track_id)).track.blob.digest
         if store is not None and store not in self.stores:
             raise NoSuchStore(f"there is no store {store}")
-        return await self.catalog.write(copies.due_now, store=store, digest=digest)
+        return await self.catalog.write(_due_now, store, digest)
 
     # --- how things stand -------------------------------------------------------------------
 
@@ -440,6 +440,11 @@ def _change(
         visibility=visibility or track.visibility,
         metadata=track.metadata if metadata is None else metadata,
     )
+
+
+def _due_now(tx: Tx, store: str | None, digest: Digest | None) -> int:
+    of_copies = copies.due_now(tx, store=store, digest=digest)
+    return of_copies + sidecars.due_now(tx, store=store, digest=digest)
 
 
 def _check(tx: Tx, limit: int) -> Checked:

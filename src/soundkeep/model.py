@@ -71,12 +71,14 @@ class Lane(StrEnum):
 
 
 class Chore(StrEnum):
-    """What is still to be done about a copy, if anything. `chores.py` has the actions."""
+    """What is still to be done about a row, if anything. `chores.py` has the actions."""
 
     COPY = "copy"  # write it
     VERIFY = "verify"  # re-read it, and write it anew if it is not whole
     LEAVE = "leave"  # ask the copy law to let it go
     DROP = "drop"  # remove its bytes and confirm
+    WRITE_SIDECAR = "write_sidecar"  # write it as the track is now
+    REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
 
 
 def chore_of(state: CopyState, wish: Wish) -> Chore | None:
@@ -151,6 +153,31 @@ class Copy:
     attempts: int = 0
     due_at: float | None = None
     last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The JSON beside one track's sound in one store, and what we know about it."""
+
+    id: int
+    digest: Digest
+    track_id: str
+    store: str
+    key: str
+    audio_key: str  # beside which sound
+    locator: str | None
+    wish: Wish
+    wanted: int  # the revision of the track that it should show
+    revision: int | None  # the one that it shows; None if it was never written
+    chore: Chore | None
+    attempts: int
+    due_at: float | None
+    last_error: str | None
+
+    @property
+    def written(self) -> bool:
+        """Whether the store has it as the track is now."""
+        return self.revision == self.wanted and self.chore is None
 
 
 class Removal(StrEnum):
