@@ -63,6 +63,16 @@ class Wish(StrEnum):
     LEAVE = "leave"  # it shall go as soon as the copy law allows
 
 
+class SidecarState(StrEnum):
+    """What we know about a sidecar, in one word."""
+
+    WAITING = "waiting"  # for its sound, which the store does not have yet
+    DUE = "due"  # to be written, or written anew
+    WRITTEN = "written"  # as the track is
+    RESTING = "resting"  # a change of settings unplaced it
+    LEAVING = "leaving"  # to be removed
+
+
 class Lane(StrEnum):
     """Interactive work is claimed before bulk work. (The values sort in that order.)"""
 
@@ -175,9 +185,13 @@ class Sidecar:
     last_error: str | None
 
     @property
-    def written(self) -> bool:
-        """Whether the store has it as the track is now."""
-        return self.revision == self.wanted and self.chore is None
+    def state(self) -> SidecarState:
+        if self.wish is not Wish.KEEP:
+            return SidecarState.RESTING if self.wish is Wish.REST else SidecarState.LEAVING
+        if self.chore is not None:
+            return SidecarState.DUE
+        is_written = self.revision == self.wanted
+        return SidecarState.WRITTEN if is_written else SidecarState.WAITING
 
 
 class Removal(StrEnum):

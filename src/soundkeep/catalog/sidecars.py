@@ -140,6 +140,18 @@ def is_unwritten() -> ColumnElement[bool]:
     return and_(_IS_KEPT, or_(_UNWRITTEN, sidecars.c.chore.is_not(None)))
 
 
+def by_store(tx: Tx) -> dict[str, tuple[int, int, int]]:
+    """How many each store has that are written, due and failing."""
+    leaving = sidecars.c.wish == Wish.LEAVE.value
+    counts = select(
+        sidecars.c.store,
+        func.count(case((and_(_IS_KEPT, ~is_unwritten()), 1))).label("written"),
+        func.count(case((or_(leaving, is_unwritten()), 1))).label("due"),
+        func.count(sidecars.c.last_error).label("failing"),
+    ).group_by(sidecars.c.store)
+    return {row.store: (row.written, row.due, row.failing) for row in tx.run(counts)}
+
+
 def leaves_beside(tx: Tx, digest: Digest, store: str, audio_key: str) -> bool:
     """Whether a sidecar beside this sound is still to be removed."""
     leaving = exists().where(
