@@ -25,12 +25,14 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.placement import Rules
 from soundkeep.copies.planning import replan_all
+from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
 from soundkeep.intake import spool
@@ -91,11 +93,14 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 
     Raises `SettingsError`, `CatalogUnavailable`, `WriteFailed`.
     """
-    rules = Rules.of(settings)
+    placed = Rules.of(settings)
     law = Law(frozenset(settings.stores), settings.policy.min_copies, settings.policy.proof_age)
     async with AsyncExitStack() as closing:
         catalog = await _opened_catalog(settings, closing)
         stores = _make_stores(settings, catalog)
+        rules = placed.with_sidecars_only_in(
+            {name for name, store in stores.items() if store.caps.sidecars}
+        )
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
@@ -129,8 +134,9 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(keep.copying)
         manners = InboxManners(settings.inbox.linger_seconds, settings.inbox.sweep_seconds)
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
+        keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        yield House(keep, kinds(copier, dropper), frame, outages)
+        yield House(keep, kinds(copier, dropper, keeper), frame, outages)
 
 
 async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
@@ -142,7 +148,9 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     catalog = Catalog(settings.catalog_url)
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
-    freed = await catalog.write(claims.release_dead_holders, copies_table, settings.host_name)
+    freed = 0
+    for table in (copies_table, sidecars_table):
+        freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)
     return catalog
@@ -178,6 +186,11 @@ def _expected_id(catalog: Catalog, name: str) -> ExpectedId:
 
 def _kinds(settings: Settings) -> dict[str, str]:
     return {name: table.kind for name, table in settings.stores.items()}
+
+
+def _cache_seconds(settings: Settings) -> dict[str, int]:
+    """What caches are told of what lies in each public store."""
+    return {name: table.cache_seconds for name, table in settings.stores.items() if table.public}
 
 
 async def _open_inbox(settings: Settings, catalog: Catalog, inbox: Store) -> None:

@@ -1,11 +1,13 @@
 """The list of chores: each a kind of row in the ledger and the short action that makes it true.
 
-| chore  | the row says                     | the action                                          |
-|--------|----------------------------------|-----------------------------------------------------|
-| verify | a copy is doubted                | re-read it; write it anew if it is not whole        |
-| copy   | a copy is wanted                 | write it from wherever the blob is good; prove it   |
-| leave  | a copy is no longer placed       | ask the copy law, proving others where that helps   |
-| drop   | a copy was released by the law   | remove its bytes and confirm that they are gone     |
+| chore          | the row says             | the action                                        |
+|----------------|--------------------------|---------------------------------------------------|
+| verify         | a copy is doubted        | re-read it; write it anew if it is not whole      |
+| copy           | a copy is wanted         | write it from wherever the blob is good; prove it |
+| write_sidecar  | a sidecar is out of date | write it as its track is now                      |
+| remove_sidecar | a sidecar is not placed  | remove it and confirm that it is gone             |
+| leave          | a copy is not placed     | ask the copy law, proving others where that helps |
+| drop           | the law let a copy go    | remove its bytes and confirm that they are gone   |
 
 Actions are idempotent. Around each stands the same frame: its lease is renewed while it runs,
 its outcome is fenced, a failure goes on the retry curve, an outage costs the row nothing.
@@ -18,16 +20,20 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import structlog
+from sqlalchemy import Table
 
-from soundkeep.catalog import claims
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog import claims, copies, sidecars
+from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper
 from soundkeep.copies.outages import Outages
+from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import LeaseLost, SoundkeepError, Throttled
 from soundkeep.model import Chore
 from soundkeep.stores.interface import Store
@@ -35,21 +41,32 @@ from soundkeep.stores.interface import Store
 log = structlog.get_logger()
 
 
+class Leased(Protocol):
+    """What a claim gives: a row and the lease on it."""
+
+    @property
+    def lease(self) -> Lease: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A chore and its action on one leased row."""
+    """A chore: where its rows are, how they are claimed, and the action on one that is leased."""
 
     chore: Chore
-    act: Callable[[Store, Claimed], Awaitable[None]]
+    table: Table
+    claim: Callable[..., list[Any]]
+    act: Callable[[Store, Any], Awaitable[None]]
 
 
-def kinds(copier: Copier, dropper: Dropper) -> tuple[Kind, ...]:
+def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind, ...]:
     """Every chore, those that heal first."""
     return (
-        Kind(Chore.VERIFY, copier.verify),
-        Kind(Chore.COPY, copier.copy),
-        Kind(Chore.LEAVE, dropper.leave),
-        Kind(Chore.DROP, dropper.drop),
+        Kind(Chore.VERIFY, copies_table, copies.claim, copier.verify),
+        Kind(Chore.COPY, copies_table, copies.claim, copier.copy),
+        Kind(Chore.WRITE_SIDECAR, sidecars_table, sidecars.claim, keeper.write),
+        Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecars.claim, keeper.remove),
+        Kind(Chore.LEAVE, copies_table, copies.claim, dropper.leave),
+        Kind(Chore.DROP, copies_table, copies.claim, dropper.drop),
     )
 
 
@@ -61,28 +78,28 @@ class Frame:
         self._outages = outages
         self._lease_seconds = lease_seconds
 
-    async def carry_out(self, kind: Kind, store: Store, claimed: Claimed) -> bool:
+    async def carry_out(self, kind: Kind, store: Store, claimed: Leased) -> bool:
         """Runs the action and writes down how it ended; answers whether it succeeded.
 
         Cancelled, it gives the lease back. An action whose lease is lost is stopped.
         """
         began = time.monotonic()
         acting = asyncio.ensure_future(kind.act(store, claimed))
-        renewing = asyncio.create_task(self._renew(claimed, acting))
+        renewing = asyncio.create_task(self._renew(kind, claimed, acting))
         try:
             await acting
         except LeaseLost:
-            log.info("lease lost", chore=kind.chore, store=store.name, copy=claimed.copy.id)
+            log.info("lease lost", chore=kind.chore, store=store.name, row=claimed.lease.row_id)
         except SoundkeepError as error:
             await self._failed(kind, store, claimed, error)
         except asyncio.CancelledError:
             if not renewing.cancelled() and _lost(renewing):
                 return False
-            await self._give_back(claimed)
+            await self._give_back(kind, claimed)
             raise
         except Exception as error:  # a fault of ours: the row must not be stuck with it
             log.exception("chore failed", chore=kind.chore, store=store.name)
-            await self._note(claimed, f"internal: {type(error).__name__}: {error}")
+            await self._note(kind, claimed, f"internal: {type(error).__name__}: {error}")
         else:
             log.debug("done", chore=kind.chore, store=store.name, seconds=time.monotonic() - began)
             return True
@@ -90,13 +107,13 @@ class Frame:
             renewing.cancel()
         return False
 
-    async def _renew(self, claimed: Claimed, acting: asyncio.Future[None]) -> None:
+    async def _renew(self, kind: Kind, claimed: Leased, acting: asyncio.Future[None]) -> None:
         """Prolongs the lease at a third of its time; stops the action when it is lost."""
         while True:
             await asyncio.sleep(self._lease_seconds / 3)
             try:
                 await self._catalog.write(
-                    claims.renew, copies_table, claimed.lease, self._lease_seconds
+                    claims.renew, kind.table, claimed.lease, self._lease_seconds
                 )
             except LeaseLost:
                 acting.cancel()
@@ -105,23 +122,25 @@ class Frame:
                 log.warning("lease not renewed", error=str(error))
 
     async def _failed(
-        self, kind: Kind, store: Store, claimed: Claimed, error: SoundkeepError
+        self, kind: Kind, store: Store, claimed: Leased, error: SoundkeepError
     ) -> None:
         log.info(
             "chore failed", chore=kind.chore, store=store.name, code=error.code, why=str(error)
         )
         if await self._outages.is_out(store.name, error):
-            await self._give_back(claimed)
+            await self._give_back(kind, claimed)
             return
         retry_after = error.retry_after if isinstance(error, Throttled) else None
-        await self._note(claimed, f"{error.code}: {error}", retry_after)
+        await self._note(kind, claimed, f"{error.code}: {error}", retry_after)
 
-    async def _note(self, claimed: Claimed, error: str, retry_after: float | None = None) -> None:
+    async def _note(
+        self, kind: Kind, claimed: Leased, error: str, retry_after: float | None = None
+    ) -> None:
         with suppress(LeaseLost):
-            await self._catalog.write(claims.fail, copies_table, claimed.lease, error, retry_after)
+            await self._catalog.write(claims.fail, kind.table, claimed.lease, error, retry_after)
 
-    async def _give_back(self, claimed: Claimed) -> None:
-        await self._catalog.write(claims.release, copies_table, claimed.lease)
+    async def _give_back(self, kind: Kind, claimed: Leased) -> None:
+        await self._catalog.write(claims.release, kind.table, claimed.lease)
 
 
 def _lost(renewing: asyncio.Task[None]) -> bool:

@@ -23,10 +23,10 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import blobs, claims, copies, coverage, tracks
+from soundkeep.catalog import blobs, claims, copies, coverage, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
-from soundkeep.catalog.coverage import Coverage, StoreCoverage
+from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import Query
@@ -52,6 +52,7 @@ from soundkeep.model import (
     Copy,
     Lane,
     Receipt,
+    Sidecar,
     StoreState,
     Track,
     Visibility,
@@ -89,6 +90,7 @@ class Status:
     stores: dict[str, StoreState]  # every store ever seen, by name
     configured: dict[str, str]  # name and kind of each store in the settings
     failing: list[Copy]
+    failing_sidecars: list[Sidecar]
     one_device: bool  # whether every copy lies on the same device of this machine
 
     def as_json(self) -> dict[str, Any]:
@@ -97,6 +99,7 @@ class Status:
             **coverage_json(self.coverage),
             "stores": self.stores_json(),
             "failing": [shown.copy_json(copy) for copy in self.failing],
+            "failing_sidecars": [shown.sidecar_json(each) for each in self.failing_sidecars],
             "one_device": self.one_device,
         }
 
@@ -120,19 +123,22 @@ class Status:
             "bytes_present": share.bytes_present if share else 0,
             "resting": share.resting if share else 0,
             "failing": share.failing if share else 0,
+            "sidecars": msgspec.to_builtins(share.sidecars if share else SidecarCoverage()),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Whether all copies are where they should be. `missing` are the first that are not."""
+    """Whether all copies and sidecars are where they should be, and the first that are not."""
 
     coverage: Coverage
     missing: list[Copy]
+    unwritten: list[Sidecar]
 
     @property
     def passed(self) -> bool:
-        return not self.coverage.missing and not self.coverage.temporary
+        counted = self.coverage
+        return not (counted.missing or counted.unwritten or counted.temporary)
 
     def as_json(self) -> dict[str, Any]:
         """The same over HTTP and on the command line."""
@@ -140,6 +146,7 @@ class Checked:
             "passed": self.passed,
             **coverage_json(self.coverage),
             "missing_copies": [shown.copy_json(copy) for copy in self.missing],
+            "unwritten_sidecars": [shown.sidecar_json(each) for each in self.unwritten],
         }
 
 
@@ -318,6 +325,10 @@ class Keep:
         """Raises `NoSuchTrack`."""
         return await self.catalog.read(_view, track_id, self.settings.policy.ack_copies)
 
+    async def sidecars(self, track_id: str) -> list[Sidecar]:
+        """A track's sidecars in all stores. Raises `NoSuchTrack`."""
+        return await self.catalog.read(_sidecars, track_id)
+
     async def held_at(self, owner: str, path: str) -> tuple[Digest, int] | None:
         """Digest and size of what a path holds; None if nothing."""
         return await self.catalog.read(tracks.held_at, owner, path)
@@ -371,7 +382,7 @@ class Keep:
             digest = (await self.track(track_id)).track.blob.digest
         if store is not None and store not in self.stores:
             raise NoSuchStore(f"there is no store {store}")
-        return await self.catalog.write(copies.due_now, store=store, digest=digest)
+        return await self.catalog.write(_due_now, store, digest)
 
     # --- how things stand -------------------------------------------------------------------
 
@@ -385,11 +396,13 @@ class Keep:
             stores=await self.catalog.read(store_rows.known),
             configured={name: table.kind for name, table in self.settings.stores.items()},
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
+            failing_sidecars=await self.catalog.read(sidecars.failing, failing),
             one_device=await asyncio.to_thread(share_one_device, self.settings),
         )
 
     async def check(self, *, limit: int = 100) -> Checked:
-        """Counts exactly. Passes if every placed copy is present and no track is temporary."""
+        """Counts exactly. Passes if every placed copy is present, every placed sidecar is as its
+        track is, and no track is temporary."""
         return await self.catalog.read(_check, limit)
 
     async def copying(self) -> None:
@@ -403,6 +416,13 @@ def _view(tx: Tx, track_id: str, ack_copies: int) -> TrackView:
     if track is None:
         raise NoSuchTrack(f"there is no track {track_id}")
     return _with_copies(tx, track, ack_copies)
+
+
+def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
+    track = tracks.find(tx, track_id)
+    if track is None:
+        raise NoSuchTrack(f"there is no track {track_id}")
+    return sidecars.of_track(tx, track.blob.digest, track.id)
 
 
 def _views(tx: Tx, query: Query, ack_copies: int) -> Listed:
@@ -442,8 +462,13 @@ def _change(
     )
 
 
+def _due_now(tx: Tx, store: str | None, digest: Digest | None) -> int:
+    of_copies = copies.due_now(tx, store=store, digest=digest)
+    return of_copies + sidecars.due_now(tx, store=store, digest=digest)
+
+
 def _check(tx: Tx, limit: int) -> Checked:
-    return Checked(coverage.count(tx), copies.missing(tx, limit))
+    return Checked(coverage.count(tx), copies.missing(tx, limit), sidecars.unwritten(tx, limit))
 
 
 def _release_all(tx: Tx, waiting: list[Claimed]) -> None:

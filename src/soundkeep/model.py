@@ -63,6 +63,16 @@ class Wish(StrEnum):
     LEAVE = "leave"  # it shall go as soon as the copy law allows
 
 
+class SidecarState(StrEnum):
+    """What we know about a sidecar, in one word."""
+
+    WAITING = "waiting"  # for its sound, which the store does not have yet
+    DUE = "due"  # to be written, or written anew
+    WRITTEN = "written"  # as the track is
+    RESTING = "resting"  # a change of settings unplaced it
+    LEAVING = "leaving"  # to be removed
+
+
 class Lane(StrEnum):
     """Interactive work is claimed before bulk work. (The values sort in that order.)"""
 
@@ -71,12 +81,14 @@ class Lane(StrEnum):
 
 
 class Chore(StrEnum):
-    """What is still to be done about a copy, if anything. `chores.py` has the actions."""
+    """What is still to be done about a row, if anything. `chores.py` has the actions."""
 
     COPY = "copy"  # write it
     VERIFY = "verify"  # re-read it, and write it anew if it is not whole
     LEAVE = "leave"  # ask the copy law to let it go
     DROP = "drop"  # remove its bytes and confirm
+    WRITE_SIDECAR = "write_sidecar"  # write it as the track is now
+    REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
 
 
 def chore_of(state: CopyState, wish: Wish) -> Chore | None:
@@ -151,6 +163,35 @@ class Copy:
     attempts: int = 0
     due_at: float | None = None
     last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """The JSON beside one track's sound in one store, and what we know about it."""
+
+    id: int
+    digest: Digest
+    track_id: str
+    store: str
+    key: str
+    audio_key: str  # beside which sound
+    locator: str | None
+    wish: Wish
+    wanted: int  # the revision of the track that it should show
+    revision: int | None  # the one that it shows; None if it was never written
+    chore: Chore | None
+    attempts: int
+    due_at: float | None
+    last_error: str | None
+
+    @property
+    def state(self) -> SidecarState:
+        if self.wish is not Wish.KEEP:
+            return SidecarState.RESTING if self.wish is Wish.REST else SidecarState.LEAVING
+        if self.chore is not None:
+            return SidecarState.DUE
+        is_written = self.revision == self.wanted
+        return SidecarState.WRITTEN if is_written else SidecarState.WAITING
 
 
 class Removal(StrEnum):

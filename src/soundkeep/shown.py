@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from soundkeep.model import Ack, Copy, CopyState, Receipt, Track
+from soundkeep.model import Ack, Copy, CopyState, Receipt, Sidecar, Track
 from soundkeep.settings import INBOX_PREFIX
 
 CACHE_SECONDS = 31_536_000  # a year: the audio under an id never changes
@@ -117,6 +117,27 @@ def copy_json(copy: Copy) -> dict[str, Any]:
         "due_at": when(copy.due_at),
         "last_error": copy.last_error,
     }
+
+
+def sidecar_json(sidecar: Sidecar) -> dict[str, Any]:
+    """A sidecar's row. `revision` is the one it shows, None if it was never written."""
+    return {
+        "track_id": sidecar.track_id,
+        "store": sidecar.store,
+        "key": sidecar.key,
+        "state": sidecar.state,
+        "revision": sidecar.revision,
+        "attempts": sidecar.attempts,
+        "due_at": when(sidecar.due_at),
+        "last_error": sidecar.last_error,
+    }
+
+
+def copies_json(copies: Iterable[Copy], sidecars: Iterable[Sidecar]) -> dict[str, Any]:
+    """The copies of one track, each with the sidecar beside it, if there is one."""
+    beside = {(sidecar.store, sidecar.audio_key): sidecar_json(sidecar) for sidecar in sidecars}
+    rows = ({**copy_json(copy), "sidecar": beside.get((copy.store, copy.key))} for copy in copies)
+    return items(rows, None)
 
 
 def receipt_json(receipt: Receipt) -> dict[str, Any]:

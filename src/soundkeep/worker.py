@@ -16,10 +16,12 @@ from contextlib import suppress
 import structlog
 
 from soundkeep.build import House
-from soundkeep.catalog import copies, coverage
+from soundkeep.catalog import claims, copies, coverage
 from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.claims import Target
 from soundkeep.catalog.database import Tx
-from soundkeep.chores import Kind
+from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.chores import Kind, Leased
 from soundkeep.errors import SoundkeepError
 from soundkeep.model import Chore
 
@@ -41,7 +43,12 @@ class Worker:
         self._running: dict[Pair, set[asyncio.Task[None]]] = defaultdict(set)
         self._allowance: dict[str, int] = {}  # a store that was out begins again with one action
         self._kinds = {kind.chore: kind for kind in house.kinds}
-        self._pairs = [(kind.chore, store) for kind in house.kinds for store in house.keep.stores]
+        self._pairs = [
+            (kind.chore, store)
+            for kind in house.kinds
+            for store in house.keep.stores
+            if kind.table is copies_table or not copies.is_inbox(store)
+        ]
         self._out: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -86,7 +93,7 @@ class Worker:
     async def _is_busy(self) -> bool:
         if any(self._running.values()):
             return True
-        waits = await self._catalog.read(copies.waits, self._pairs)
+        waits, _ = await self._catalog.read(_waits, self._targets(self._pairs))
         return any(
             seconds == 0 for (chore, store), seconds in waits.items() if store not in self._out
         )
@@ -111,7 +118,7 @@ class Worker:
         """Starts what is due and has a free place; answers how long nothing more will be."""
         free = {pair: self._free(pair) for pair in self._pairs}
         open_pairs = [pair for pair, places in free.items() if places > 0]
-        waits, self._out = await self._catalog.read(_waits, open_pairs)
+        waits, self._out = await self._catalog.read(_waits, self._targets(open_pairs))
         for name in self._out:
             self._allowance[name] = 1
         for pair, seconds in waits.items():
@@ -120,6 +127,9 @@ class Worker:
         later = [seconds for seconds in waits.values() if seconds > 0]
         return min(later, default=self._settings.poll_seconds)
 
+    def _targets(self, pairs: list[Pair]) -> list[Target]:
+        return [(self._kinds[chore].table, chore, store) for chore, store in pairs]
+
     def _free(self, pair: Pair) -> int:
         limit = self._house.concurrency(pair[1])
         return min(limit, self._allowance.get(pair[1], limit)) - len(self._running[pair])
@@ -127,7 +137,7 @@ class Worker:
     async def _claim(self, pair: Pair, limit: int) -> None:
         chore, store = pair
         claimed = await self._catalog.write(
-            copies.claim,
+            self._kinds[chore].claim,
             chore,
             store,
             holder=self._house.keep.holder,
@@ -139,7 +149,7 @@ class Worker:
             self._running[pair].add(task)
             task.add_done_callback(lambda done: self._ended(pair, done))
 
-    async def _carry_out(self, kind: Kind, store: str, claimed: copies.Claimed) -> None:
+    async def _carry_out(self, kind: Kind, store: str, claimed: Leased) -> None:
         done = await self._house.frame.carry_out(kind, self._house.keep.stores[store], claimed)
         if done and store in self._allowance:
             self._allowance[store] += 1
@@ -183,8 +193,10 @@ class Worker:
             log.exception("housekeeping failed")
 
 
-def _waits(tx: Tx, pairs: list[Pair]) -> tuple[dict[Pair, float], frozenset[str]]:
-    return copies.waits(tx, pairs), store_rows.out(tx)
+def _waits(tx: Tx, targets: list[Target]) -> tuple[dict[Pair, float], frozenset[str]]:
+    waits = claims.waits(tx, targets)
+    pairs = {(Chore(chore), store): wait for (_, chore, store), wait in waits.items()}
+    return pairs, store_rows.out(tx)
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:

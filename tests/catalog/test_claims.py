@@ -210,5 +210,6 @@ async def test_changing_a_leased_row_from_outside_takes_the_lease_away(catalog: 
     await catalog.write(copies.abandon, claimed.copy.digest)
     with pytest.raises(LeaseLost):
         await catalog.write(prove, claimed)
-    waits = await catalog.read(copies.waits, [(Chore.DROP, "disk")])
-    assert LEASE - 5 < waits[Chore.DROP, "disk"] <= LEASE, "its holder may still be writing"
+    dropping = (table, Chore.DROP, "disk")
+    waits = await catalog.read(claims.waits, [dropping])
+    assert LEASE - 5 < waits[dropping] <= LEASE, "its holder may still be writing"

@@ -21,6 +21,7 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
+from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.model import Blob, Chore, Copy
 from soundkeep.reading.reader import Reader
 from soundkeep.stores.interface import Store
@@ -45,6 +46,7 @@ class Bench:
     reader: Reader
     copier: Copier
     dropper: Dropper
+    keeper: SidecarKeeper
     frame: Frame
 
     async def claim(
@@ -61,7 +63,8 @@ class Bench:
         return await self.carry_out(chore, store, await self.claim(chore, store))
 
     async def carry_out(self, chore: Chore, store: str, claimed: Claimed) -> bool:
-        kind = next(kind for kind in kinds(self.copier, self.dropper) if kind.chore is chore)
+        every = kinds(self.copier, self.dropper, self.keeper)
+        kind = next(kind for kind in every if kind.chore is chore)
         return await self.frame.carry_out(kind, self.stage.stores[store], claimed)
 
     async def work_again(self, chore: Chore, store: str) -> bool:
@@ -114,8 +117,8 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
         dropper = Dropper(stage.catalog, copier, stores, RULES, law, MANNERS)
         outages = Outages(stage.catalog, stores, dict.fromkeys(stores, "test"), probe_seconds=60)
         try:
-            yield Bench(
-                stage, reader, copier, dropper, Frame(stage.catalog, outages, LEASE_SECONDS)
-            )
+            keeper = SidecarKeeper(stage.catalog, {})
+            frame = Frame(stage.catalog, outages, LEASE_SECONDS)
+            yield Bench(stage, reader, copier, dropper, keeper, frame)
         finally:
             await reader.close()

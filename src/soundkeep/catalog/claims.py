@@ -1,8 +1,8 @@
 """Hands out work: the one claim that every chore uses.
 
 A claimable table has the columns `id, chore, lane, due_at, lease_token, lease_holder, attempts,
-last_error` and a column that names the target (store, engine or endpoint), with an index on
-(chore, target, lane, due_at) of the rows that have a chore. A row is due when `due_at` has come;
+last_error` and a column that names the target (a store), with an index on (chore, target, lane,
+due_at) of the rows that have a chore. A row is due when `due_at` has come;
 a claim moves `due_at` to the end of the lease, so a lease that ran out makes the row due again
 without anybody doing anything. Clocks are the database's.
 
@@ -19,11 +19,23 @@ from __future__ import annotations
 import os
 import random
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from sqlalchemy import Column, Table, Update, and_, bindparam, case, select, update
+from sqlalchemy import (
+    Column,
+    Executable,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.sql import ClauseElement, ColumnElement
 
 from soundkeep.catalog.database import Tx
@@ -36,6 +48,9 @@ FIRST_DELAYS = (1.0, 2.0, 4.0)
 LONGEST_DELAY = 3600.0
 GROWTH = 2.5  # from 4 s on: 10 s, 25 s, 1 min, 3 min, 7 min, 16 min, 41 min, 1 h
 JITTER = 0.2
+
+
+Target = tuple[Table, str, str]  # a table, a chore of its rows, and a store
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,39 @@ def lease_rows(
         .returning(*table.c)
     )
     return [(Lease(row.id, token, row.due_at), row) for row in tx.run(leased)]
+
+
+def waits(tx: Tx, targets: Collection[Target]) -> dict[Target, float]:
+    """For each target that has any work: seconds until its next row is due, 0 if one is."""
+    targets = tuple(targets)
+    row: AnyRow = tx.run(_soonest(targets)).one()
+    clock, *soonest = row
+    found: dict[Target, float] = {}
+    for target, *times in zip(targets, *([iter(soonest)] * len(Lane)), strict=True):
+        due = [due_at for due_at in times if due_at is not None]
+        if due:
+            found[target] = max(0.0, min(due) - clock)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _soonest(targets: tuple[Target, ...]) -> Executable:
+    """The clock, and for each target and lane when its next row is due: each one step in an index.
+
+    Made once for each set of targets: a worker asks it at every wake-up, and building it anew cost
+    more than running it.
+    """
+    return select(
+        now(),
+        *(
+            select(func.min(table.c.due_at))
+            .where(table.c.chore == chore, table.c.store == store)
+            .where(table.c.lane == lane.value)
+            .scalar_subquery()
+            for table, chore, store in targets
+            for lane in Lane
+        ),
+    )
 
 
 def renew(tx: Tx, table: Table, lease: Lease, lease_seconds: float) -> Lease:

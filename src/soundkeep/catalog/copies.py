@@ -10,15 +10,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlalchemy import (
-    Executable,
     and_,
     bindparam,
     case,
     exists,
-    func,
     insert,
     select,
     tuple_,
@@ -28,10 +25,10 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
-from soundkeep.catalog import claims, facts
+from soundkeep.catalog import claims, facts, sidecars
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
-from soundkeep.catalog.rows import AnyRow, copy_of, select_copies
+from soundkeep.catalog.rows import copy_of, select_copies
 from soundkeep.catalog.schema import copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost, Unplayable
@@ -292,39 +289,6 @@ def claim_for_upload(
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
 
-def waits(tx: Tx, pairs: Collection[tuple[Chore, str]]) -> dict[tuple[Chore, str], float]:
-    """For each (chore, store) that has any work: seconds until its next row is due, 0 if one is."""
-    pairs = tuple(pairs)
-    row: AnyRow = tx.run(_soonest(pairs)).one()
-    clock, *soonest = row
-    found: dict[tuple[Chore, str], float] = {}
-    for pair, *times in zip(pairs, *([iter(soonest)] * len(Lane)), strict=True):
-        due = [due_at for due_at in times if due_at is not None]
-        if due:
-            found[pair] = max(0.0, min(due) - clock)
-    return found
-
-
-@lru_cache(maxsize=64)
-def _soonest(pairs: tuple[tuple[Chore, str], ...]) -> Executable:
-    """The clock, and for each pair and lane when its next row is due: each one step in the index.
-
-    Made once for each set of pairs: a worker asks it at every wake-up, and building it anew cost
-    more than running it.
-    """
-    return select(
-        now(),
-        *(
-            select(func.min(copies.c.due_at))
-            .where(copies.c.chore == chore.value, copies.c.store == store)
-            .where(copies.c.lane == lane.value)
-            .scalar_subquery()
-            for chore, store in pairs
-            for lane in Lane
-        ),
-    )
-
-
 def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
     """The copy was written or re-read whole: it is present. Raises `LeaseLost`."""
     copy = claimed.copy
@@ -341,6 +305,7 @@ def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
         chore=chore_of(CopyState.PRESENT, copy.wish),
         due_at=now(),
     )
+    sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
 
 
 def prove_again(tx: Tx, copy: Copy, verified: str) -> None:
@@ -410,6 +375,12 @@ def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -
     if digest is not None:
         which = and_(which, copies.c.digest == digest.raw)
     return claims.make_due(tx, copies, which)
+
+
+def may_be_dropped(tx: Tx, digest: Digest, place: Place) -> None:
+    """What this copy's removal waited for is done."""
+    here = and_(copies.c.store == place.store, copies.c.key == place.key)
+    claims.make_due(tx, copies, and_(copies.c.digest == digest.raw, here))
 
 
 def due_now_unplayable(tx: Tx) -> int:

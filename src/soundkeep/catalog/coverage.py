@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Select, and_, func, select
 
-from soundkeep.catalog import facts
+from soundkeep.catalog import facts, sidecars
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import blobs, copies, tracks
@@ -21,14 +21,24 @@ from soundkeep.settings import INBOX_PREFIX
 FACT = "coverage"
 
 
+class SidecarCoverage(msgspec.Struct, frozen=True):
+    """One store's sidecars: those that are as their tracks are, those still to be written or
+    removed, and those whose last attempt failed. One that rests is none of them."""
+
+    written: int = 0
+    due: int = 0
+    failing: int = 0
+
+
 class StoreCoverage(msgspec.Struct, frozen=True):
     """One store's share. `resting` copies are no longer placed there; they are in `states` too."""
 
     store: str
-    states: dict[str, int]
-    bytes_present: int
-    resting: int
-    failing: int
+    states: dict[str, int] = {}
+    bytes_present: int = 0
+    resting: int = 0
+    failing: int = 0
+    sidecars: SidecarCoverage = SidecarCoverage()
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -42,6 +52,7 @@ class Coverage(msgspec.Struct, frozen=True):
     temporary_bytes: int
     missing: int  # placed copies that are not present
     stores: list[StoreCoverage]
+    unwritten: int = 0  # placed sidecars that are not as their tracks are
 
 
 def count(tx: Tx) -> Coverage:
@@ -60,6 +71,7 @@ def count(tx: Tx) -> Coverage:
         temporary_bytes=temporary_bytes,
         missing=_missing(tx),
         stores=shares,
+        unwritten=sidecars.number(tx, sidecars.is_unwritten()),
     )
 
 
@@ -75,7 +87,7 @@ def last(tx: Tx) -> Coverage | None:
 
 
 def _shares(tx: Tx) -> list[StoreCoverage]:
-    """One pass over all copies."""
+    """One pass over all copies, and one over all sidecars."""
     failing = func.count(copies.c.last_error)
     groups = (
         select(
@@ -91,7 +103,7 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
     )
     shares: dict[str, StoreCoverage] = {}
     for row in tx.run(groups):
-        before = shares.get(row.store) or StoreCoverage(row.store, {}, 0, 0, 0)
+        before = shares.get(row.store) or StoreCoverage(row.store)
         here = row.state == CopyState.PRESENT
         shares[row.store] = StoreCoverage(
             row.store,
@@ -100,6 +112,9 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
             before.resting + (row.copies if row.wish == Wish.REST else 0),
             before.failing + row.failing,
         )
+    for store, beside in sidecars.by_store(tx).items():
+        share = shares.get(store) or StoreCoverage(store)
+        shares[store] = msgspec.structs.replace(share, sidecars=SidecarCoverage(*beside))
     return [shares[name] for name in sorted(shares)]
 
 

@@ -7,9 +7,20 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
-from soundkeep.catalog.schema import blobs, copies, tracks
+from soundkeep.catalog.schema import blobs, copies, sidecars, tracks
 from soundkeep.digest import ChunkHashes, Digest
-from soundkeep.model import Asked, Blob, Copy, CopyState, Sound, Track, Visibility, Wish
+from soundkeep.model import (
+    Asked,
+    Blob,
+    Chore,
+    Copy,
+    CopyState,
+    Sidecar,
+    Sound,
+    Track,
+    Visibility,
+    Wish,
+)
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -25,6 +36,11 @@ def select_tracks() -> Select[*tuple[Any, ...]]:
 def select_copies() -> Select[*tuple[Any, ...]]:
     """Copies, as `copy_of` reads them."""
     return select(copies)
+
+
+def select_sidecars() -> Select[*tuple[Any, ...]]:
+    """Sidecars, as `sidecar_of` reads them."""
+    return select(sidecars)
 
 
 def track_of(row: AnyRow) -> Track:
@@ -61,6 +77,26 @@ def copy_of(row: AnyRow) -> Copy:
         since=row.since,
         verified=row.verified,
         verified_at=row.verified_at,
+        attempts=row.attempts,
+        due_at=row.due_at if row.chore else None,
+        last_error=row.last_error,
+    )
+
+
+def sidecar_of(row: AnyRow) -> Sidecar:
+    """A row of `select_sidecars`."""
+    return Sidecar(
+        id=row.id,
+        digest=Digest(bytes(row.digest)),
+        track_id=row.track_id,
+        store=row.store,
+        key=row.key,
+        audio_key=row.audio_key,
+        locator=row.locator,
+        wish=Wish(row.wish),
+        wanted=row.wanted,
+        revision=row.revision,
+        chore=Chore(row.chore) if row.chore else None,
         attempts=row.attempts,
         due_at=row.due_at if row.chore else None,
         last_error=row.last_error,

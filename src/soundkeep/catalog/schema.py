@@ -110,6 +110,30 @@ copies = Table(
     sqlite_autoincrement=True,  # a number never means another copy later
 )
 
+sidecars = Table(
+    "sidecars",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary(32), nullable=False, index=True),  # may outlive the blob's row
+    Column("track_id", ByteText, nullable=False),  # and the track's
+    Column("store", ByteText, nullable=False),
+    Column("key", ByteText, nullable=False),
+    Column("audio_key", ByteText, nullable=False),
+    Column("locator", Text),
+    Column("wish", Text, nullable=False),
+    Column("wanted", Integer, nullable=False),  # revision of the track that it should show
+    Column("revision", Integer),  # the one that it shows; None if it was never written
+    Column("chore", Text),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    UniqueConstraint("store", "key", name="one_sidecar_per_key"),
+    sqlite_autoincrement=True,  # a receipt's number never means another sidecar later
+)
+
 tombstones = Table(
     "tombstones",
     metadata,
@@ -129,6 +153,7 @@ removals = Table(
     Column("store", ByteText, nullable=False),
     Column("key", ByteText, nullable=False),
     Column("copy_id", Serial, index=True),  # None when the copy stays
+    Column("sidecar_id", Serial, index=True),  # of a line about a sidecar
     Column("outcome", Text, nullable=False),  # see `model.Removal`
     Column("confirmed_at", Double),
 )
@@ -189,4 +214,25 @@ Index(
     copies.c.lease_holder,
     sqlite_where=copies.c.lease_holder.is_not(None),
     postgresql_where=copies.c.lease_holder.is_not(None),
+)
+Index(
+    "sidecars_to_claim",
+    sidecars.c.chore,
+    sidecars.c.store,
+    sidecars.c.lane,
+    sidecars.c.due_at,
+    sqlite_where=sidecars.c.chore.is_not(None),
+    postgresql_where=sidecars.c.chore.is_not(None),
+)
+Index(
+    "sidecars_that_failed",
+    sidecars.c.id,
+    sqlite_where=sidecars.c.last_error.is_not(None),
+    postgresql_where=sidecars.c.last_error.is_not(None),
+)
+Index(
+    "sidecars_by_holder",
+    sidecars.c.lease_holder,
+    sqlite_where=sidecars.c.lease_holder.is_not(None),
+    postgresql_where=sidecars.c.lease_holder.is_not(None),
 )

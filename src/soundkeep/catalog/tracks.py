@@ -16,7 +16,7 @@ from soundkeep.catalog.schema import blobs, now, removals, tombstones, tracks
 from soundkeep.catalog.search import matches, words_of
 from soundkeep.digest import Digest
 from soundkeep.errors import BadCursor
-from soundkeep.model import Receipt, Removal, RemovalLine, Track, Visibility
+from soundkeep.model import Receipt, Removal, RemovalLine, Sidecar, Track, Visibility
 
 MAX_PAGE = 1000
 MAX_SEQ = 2**63 - 1
@@ -152,17 +152,26 @@ def tombstone(tx: Tx, track_id: str) -> Tombstone | None:
     return Tombstone(row.track_id, row.owner, row.path, digest, visibility, row.deleted_at)
 
 
-def note_removals(tx: Tx, track_id: str, lines: list[tuple[str, str, int | None, Removal]]) -> None:
-    """Opens the receipt of a deletion: (store, key, copy or None, outcome) for each copy."""
+def note_removals(
+    tx: Tx,
+    track_id: str,
+    lines: list[tuple[str, str, int | None, Removal]],
+    sidecars: list[Sidecar],
+) -> None:
+    """Opens the receipt of a deletion: (store, key, copy or None, outcome) for each copy, and a
+    line for each of the track's sidecars."""
+    of_copies = [(*line, None) for line in lines]
+    of_sidecars = [(each.store, each.key, None, Removal.PENDING, each.id) for each in sidecars]
     rows = [
         {
             "track_id": track_id,
             "store": store,
             "key": key,
             "copy_id": copy_id,
+            "sidecar_id": sidecar_id,
             "outcome": outcome,
         }
-        for store, key, copy_id, outcome in lines
+        for store, key, copy_id, outcome, sidecar_id in (*of_copies, *of_sidecars)
     ]
     if rows:
         tx.run(insert(removals).values(confirmed_at=None), rows)
@@ -175,6 +184,12 @@ def confirm_removal(tx: Tx, copy_id: int) -> None:
     """Writes into every receipt that waits for this copy that it is gone."""
     gone = update(removals).where(removals.c.copy_id == copy_id)
     tx.run(gone.values(outcome=Removal.REMOVED, confirmed_at=now(), copy_id=None))
+
+
+def confirm_sidecar_removal(tx: Tx, sidecar_id: int) -> None:
+    """Writes into the receipt that waits for this sidecar that it is gone."""
+    gone = update(removals).where(removals.c.sidecar_id == sidecar_id)
+    tx.run(gone.values(outcome=Removal.REMOVED, confirmed_at=now(), sidecar_id=None))
 
 
 def note_kept(tx: Tx, copy_id: int) -> None:

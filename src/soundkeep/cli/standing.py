@@ -13,7 +13,7 @@ from soundkeep.cli.service import MAX_PAGE, Document
 
 SETTLE_SECONDS = 30.0
 STATES = ("present", "wanted", "doubted", "unwanted")
-HEADERS = ("store", "kind", "state", *STATES, "resting", "failing", "bytes")
+HEADERS = ("store", "kind", "state", *STATES, "resting", "failing", "bytes", "sidecars")
 
 
 def status(
@@ -47,7 +47,7 @@ def check(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check that every copy is where it should be; exit 1 if not."""
+    """Check that every copy and sidecar is where it should be; exit 1 if not."""
     options = options_of(context)
     document = run(options, _check(options))
     say_json(document) if as_json else _say_check(document)
@@ -62,13 +62,13 @@ async def _check(options: Options) -> Document:
 
 def retry(
     context: typer.Context,
-    id: Annotated[str | None, typer.Argument(help="Only this track's copies.")] = None,
-    store: Annotated[str | None, typer.Option(help="Only copies in this store.")] = None,
+    id: Annotated[str | None, typer.Argument(help="Only this track's.")] = None,
+    store: Annotated[str | None, typer.Option(help="Only in this store.")] = None,
 ) -> None:
     """Make waiting work due now, and do it unless a server does."""
     options = options_of(context)
     due = run(options, _retry(options, id, store))
-    say(f"{due} copies are due now" if due != 1 else "1 copy is due now")
+    say(f"{due} rows are due now" if due != 1 else "1 row is due now")
 
 
 async def _retry(options: Options, track_id: str | None, store: str | None) -> int:
@@ -89,10 +89,14 @@ def _say_status(document: Document) -> None:
             say(f"{store['name']} is out since {store['out_since']}: {store['error']}")
     if document["missing"]:
         say(f"{document['missing']} copies are still to be made")
+    if document["unwritten"]:
+        say(f"{document['unwritten']} sidecars are still to be written")
     if document["temporary"]:
         say(f"{document['temporary']} tracks are temporary: only the inbox has them")
     if document["failing"]:
         say("the last attempt failed for some copies: `soundkeep status --failed`")
+    for sidecar in document["failing_sidecars"]:
+        say(f"{sidecar['store']}  {sidecar['key']}: {sidecar['last_error']}")
     if document["one_device"]:
         say("every copy lies on one device of this machine: its loss would be the loss of all")
 
@@ -106,7 +110,14 @@ def _store_row(store: Document) -> tuple[str, ...]:
         str(store["resting"]),
         str(store["failing"]),
         size(store["bytes_present"]),
+        _sidecars(store["sidecars"]),
     )
+
+
+def _sidecars(numbers: Document) -> str:
+    """Those that are written; others are named."""
+    others = (f"{numbers[name]} {name}" for name in ("due", "failing") if numbers[name])
+    return ", ".join([str(numbers["written"]), *others])
 
 
 def _say_failing(copies: list[Document]) -> None:
@@ -131,8 +142,12 @@ def _say_check(document: Document) -> None:
         return
     say(
         f"not passed: {document['missing']} copies are missing,"
+        f" {document['unwritten']} sidecars are not written,"
         f" {document['temporary']} tracks are in an inbox only"
     )
     for copy in document["missing_copies"]:
         why = f": {copy['last_error']}" if copy["last_error"] else ""
         say(f"  {copy['store']}  {copy['key']}  {copy['state']}{why}")
+    for sidecar in document["unwritten_sidecars"]:
+        why = f": {sidecar['last_error']}" if sidecar["last_error"] else ""
+        say(f"  {sidecar['store']}  {sidecar['key']}  {sidecar['state']}{why}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, claims, copies, tracks
+from soundkeep.catalog import blobs, claims, copies, sidecars, tracks
 from soundkeep.catalog.copies import Claimed, Law, Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
@@ -19,6 +19,8 @@ from soundkeep.copies.placement import Rules
 from soundkeep.errors import NotEnoughCopies, StoreError, Unavailable
 from soundkeep.model import Copy, CopyState, Lane, Wish
 from soundkeep.stores.interface import Store
+
+SIDECARS_FIRST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,13 @@ class Dropper:
             )
 
     async def drop(self, store: Store, claimed: Claimed) -> None:
-        """Removes an unwanted copy's bytes and confirms it. Raises `StoreError`, `LeaseLost`."""
+        """Removes an unwanted copy's bytes and confirms it. Raises `StoreError`, `LeaseLost`.
+
+        A sidecar goes first: nobody shall find one that describes what is gone.
+        """
         copy = claimed.copy
+        if await self._catalog.write(_waits_for_sidecars, claimed):
+            return
         try:
             await _delete(store, copy)
             await self._catalog.write(_confirm, claimed, self._rules)
@@ -98,6 +105,16 @@ async def _delete(store: Store, copy: Copy) -> None:
     await store.delete(locator)
     if await store.stat(locator) is not None:
         raise Unavailable(f"{store.name} still shows {copy.key} after deleting it")
+
+
+def _waits_for_sidecars(tx: Tx, claimed: Claimed) -> bool:
+    """Whether a sidecar beside this copy is still to be removed; then the row waits. (Whoever
+    confirms that makes it due; the time is for one who does so at this very moment.)"""
+    copy = claimed.copy
+    if not sidecars.leaves_beside(tx, copy.digest, copy.store, copy.key):
+        return False
+    claims.postpone(tx, copies_table, claimed.lease, tx.now() + SIDECARS_FIRST_SECONDS)
+    return True
 
 
 def _may_leave_inbox(tx: Tx, claimed: Claimed, manners: InboxManners) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from soundkeep.catalog import copies
+from soundkeep.catalog import copies, sidecars
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.marking import admit
@@ -71,5 +71,6 @@ def _close(tx: Tx, name: str) -> bool:
     if not store_rows.close_circuit(tx, name):
         return False
     copies.due_now(tx, store=name)
+    sidecars.due_now(tx, store=name)
     copies.due_now_unplayable(tx)
     return True

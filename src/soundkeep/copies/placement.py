@@ -3,32 +3,39 @@
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
 track. A public store never gets anything of a private track. What a store cannot take (its
 `max_bytes`, its `types`) is not placed there.
+
+Where a track's audio is placed, its sidecar is placed too, if the store is to have sidecars.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from soundkeep.catalog.copies import Place
+from soundkeep.catalog.sidecars import SidecarPlace
+from soundkeep.copies.layouts import may_meet
 from soundkeep.errors import BadPath, SettingsError
-from soundkeep.model import Blob, Track
-from soundkeep.settings import Settings
+from soundkeep.model import MAX_OWNER_CHARS, Blob, Track
+from soundkeep.settings import Settings, StoreSettings
 from soundkeep.stores.interface import RESERVED_PREFIX, Key
 
 WORDS = frozenset({"digest", "track_id", "owner", "path", "ext"})
 IDENTIFYING = ({"digest"}, {"track_id"}, {"owner", "path"})
 DEFAULT_LAYOUT = "blobs/{digest}"
+DEFAULT_SIDECAR_LAYOUT = "tracks/{track_id}.json"
 
 _WORD = re.compile(r"\{([a-z_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a store's keys are made, such as `audio/{track_id}.{ext}`."""
+    """How a store's keys are made, such as `audio/{track_id}.{ext}`. A name whose words make a
+    key that no store takes lies where `otherwise` says."""
 
     text: str
+    otherwise: str = DEFAULT_LAYOUT
 
     @classmethod
     def parse(cls, text: str, *, public: bool) -> Layout:
@@ -58,8 +65,24 @@ class Layout:
             ) from None
         return cls(text)
 
+    @classmethod
+    def parse_sidecars(cls, text: str, audio: Layout, *, public: bool) -> Layout:
+        """How the keys of sidecars are made. Raises `SettingsError` as `parse` does, and for a
+        layout in which two tracks, or a track and the sound of one, could get one key."""
+        cls.parse(text, public=public)
+        if "track_id" not in _WORD.findall(text):
+            raise SettingsError(f"sidecar_key {text!r} must hold {{track_id}}: each track has one")
+        for mine in (text,) if _always_fits(text) else (text, DEFAULT_SIDECAR_LAYOUT):
+            for other in (audio.text, audio.otherwise):
+                if may_meet(mine, other):
+                    raise SettingsError(
+                        f"sidecar_key {mine!r}: a sidecar could get the key of a sound, which are "
+                        f"made by {other!r}; name another folder, or set sidecars = false"
+                    )
+        return cls(text, DEFAULT_SIDECAR_LAYOUT)
+
     def key(self, blob: Blob, track: Track) -> Key:
-        """The key of this track's copy: by the default layout if its own words make one that no
+        """The key of this track's copy: by the other layout if its own words make one that no
         store takes, such as one too long, or one that is reserved."""
         words = {
             "digest": blob.digest.hex,
@@ -71,8 +94,18 @@ class Layout:
         try:
             key = _fill(self.text, words)
         except BadPath:
-            return _fill(DEFAULT_LAYOUT, words)
-        return _fill(DEFAULT_LAYOUT, words) if str(key).startswith(RESERVED_PREFIX) else key
+            return _fill(self.otherwise, words)
+        return _fill(self.otherwise, words) if str(key).startswith(RESERVED_PREFIX) else key
+
+
+def _always_fits(text: str) -> bool:
+    """Whether every track's words make a key by this layout."""
+    longest = {"digest": 64, "track_id": 128, "owner": MAX_OWNER_CHARS, "ext": 8, "path": 0}
+    try:
+        _fill(text, {word: "x" * length for word, length in longest.items()})
+    except BadPath:
+        return False
+    return "path" not in _WORD.findall(text)
 
 
 def _free_words(segment: str) -> list[str]:
@@ -93,6 +126,15 @@ class StoreRule:
     public: bool = False
     max_bytes: int | None = None
     types: frozenset[str] | None = None  # media types
+    sidecars: Layout | None = None  # None: it has none
+
+    def audio_key(self, track: Track) -> Key:
+        """Where this track's sound lies, if the store has it."""
+        return self.layout.key(track.blob, track)
+
+    def sidecar_key(self, track: Track) -> Key | None:
+        """Where this track's sidecar lies, if the store has its sound; None if it has none."""
+        return self.sidecars.key(track.blob, track) if self.sidecars else None
 
     def takes(self, blob: Blob) -> bool:
         """Whether the store's own limits admit the blob."""
@@ -112,21 +154,35 @@ class Rules:
         """Raises `SettingsError`."""
         return cls(
             keep=settings.policy.keep,
-            stores=tuple(
-                StoreRule(
-                    name=name,
-                    layout=Layout.parse(table.key, public=table.public),
-                    public=table.public,
-                    max_bytes=table.max_bytes,
-                    types=frozenset(table.types) if table.types is not None else None,
-                )
-                for name, table in settings.stores.items()
-            ),
+            stores=tuple(_rule(name, table) for name, table in settings.stores.items()),
         )
+
+    def with_sidecars_only_in(self, able: Collection[str]) -> Rules:
+        """The same, but only these stores can hold sidecars."""
+        stores = (
+            store if store.name in able else replace(store, sidecars=None) for store in self.stores
+        )
+        return replace(self, stores=tuple(stores))
 
     def fingerprint(self) -> str:
         """Changes whenever placement might. (A frozen value's text shows all of it.)"""
         return repr(self)
+
+
+def _rule(name: str, table: StoreSettings) -> StoreRule:
+    layout = Layout.parse(table.key, public=table.public)
+    return StoreRule(
+        name=name,
+        layout=layout,
+        public=table.public,
+        max_bytes=table.max_bytes,
+        types=frozenset(table.types) if table.types is not None else None,
+        sidecars=(
+            Layout.parse_sidecars(table.sidecar_key, layout, public=table.public)
+            if table.sidecars
+            else None
+        ),
+    )
 
 
 def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
@@ -136,6 +192,23 @@ def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place
         for store in rules.stores
         if store.takes(blob)
         for track in _shown(names, store, rules.keep)
+    )
+
+
+def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[SidecarPlace]:
+    """Every sidecar that the names of a blob should have: one beside each placed sound."""
+    return frozenset(
+        SidecarPlace(
+            store=store.name,
+            key=str(key),
+            track_id=track.id,
+            audio_key=str(store.audio_key(track)),
+            revision=track.revision,
+        )
+        for store in rules.stores
+        if store.takes(blob)
+        for track in _shown(names, store, rules.keep)
+        if (key := store.sidecar_key(track)) is not None
     )
 
 

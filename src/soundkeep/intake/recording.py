@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, tracks
+from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
@@ -88,6 +88,7 @@ def record(
     track, change = _name(tx, new, blob, rules, held)
     if change is not None:
         planning.apply(tx, blob, change, lane)
+        planning.want_sidecars(tx, blob, [track], rules, held)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     claimed = copies.claim_for_upload(
@@ -125,6 +126,7 @@ def change(
         raise RevisionChanged(f"the track is at revision {now.revision}, not {track.revision}")
     names_before = tracks.naming(tx, track.blob.digest)
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
+    sidecars.follow(tx, track.blob.digest, track.id, changed.revision)
     if visibility is not track.visibility:
         planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
     return changed
@@ -219,7 +221,7 @@ def _delete(tx: Tx, track: Track, rules: Rules) -> None:
     tracks.bury(tx, track)
     planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
     lines = [_removal(copy) for copy in copies.of_blob(tx, digest)]
-    tracks.note_removals(tx, track.id, lines)
+    tracks.note_removals(tx, track.id, lines, sidecars.of_track(tx, digest, track.id))
     blobs.forget_if_gone(tx, digest)
 
 

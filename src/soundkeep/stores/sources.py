@@ -1,4 +1,4 @@
-"""Bytes to be put: a file on this machine as a `Source`."""
+"""Bytes to be put as a `Source`: a file on this machine, or a few bytes in memory."""
 
 from __future__ import annotations
 
@@ -43,3 +43,30 @@ class FileSource:
                 raise Truncated(f"{self.path} has become shorter")
             yield piece
             start += len(piece)
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """Bytes in memory."""
+
+    data: bytes
+    media_type: str
+    cache_seconds: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.data)
+
+    @property
+    def file(self) -> Path | None:
+        return None
+
+    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+        """The bytes of the half-open range, by the chunk."""
+        start, stop = span(len(self.data), start, stop)
+        for at in range(start, stop, CHUNK_BYTES):
+            yield self.data[at : min(at + CHUNK_BYTES, stop)]

@@ -48,6 +48,7 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
     gauge("blob_bytes", "Bytes of all blobs", coverage.bytes)
     gauge("temporary_tracks", "Tracks that are in an inbox only", coverage.temporary)
     gauge("missing_copies", "Placed copies that are not present", coverage.missing)
+    gauge("unwritten_sidecars", "Placed sidecars not as their tracks are", coverage.unwritten)
     gauge("counted_at_seconds", "When the ledger was counted", coverage.counted_at)
     gauge("streams", "Sounds being sent now", context.delivery.running)
     gauge("sent_bytes", "Bytes of sound sent since the start", context.delivery.sent_bytes)
@@ -57,8 +58,11 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
 
 def _store_gauges(status: Status, registry: CollectorRegistry) -> None:
     copies = Gauge("soundkeep_copies", "Copies", ["store", "state"], registry=registry)
+    sidecars = Gauge("soundkeep_sidecars", "Sidecars", ["store", "state"], registry=registry)
     out = Gauge("soundkeep_store_out", "Whether the store is out", ["store"], registry=registry)
     for store in status.stores_json():
         out.labels(store["name"]).set(store["state"] == "out")
         for state, number in store["copies"].items():
             copies.labels(store["name"], state).set(number)
+        for state, number in store["sidecars"].items():
+            sidecars.labels(store["name"], state).set(number)

@@ -143,9 +143,10 @@ async def receipt(context: Admin, track_id: str) -> JSONResponse:
 
 @router.get("/{track_id}/copies")
 async def copies(context: Admin, track_id: str) -> JSONResponse:
-    """Where the track's copies are, and what is known of each."""
+    """Where the track's copies are, and what is known of each and of the sidecar beside it."""
     view = await context.keep.track(track_id)
-    return JSONResponse(shown.items(map(shown.copy_json, view.copies), None))
+    sidecars = await context.keep.sidecars(track_id)
+    return JSONResponse(shown.copies_json(view.copies, sidecars))
 
 
 @router.get("/{track_id}/sources")

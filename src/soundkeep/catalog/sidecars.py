@@ -1,0 +1,371 @@
+"""Sidecars: which should lie beside which sound, and which do. `copies/sidecars.py` writes them.
+
+A row says which revision of its track the sidecar should show and which it shows. It has no chore
+until its sound is there for the first time, so that nobody finds a sidecar that describes nothing;
+from then on it is due whenever the two revisions differ.
+
+A change of the track, or its deletion, takes no lease away: it changes what the row asks for, and
+whoever holds the lease writes down an outcome that leads on to that. Only a sidecar that is wanted
+anew begins without the lease of one who may still be removing it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql import ColumnElement
+
+from soundkeep.catalog import claims
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.database import Tx, conflict_insert
+from soundkeep.catalog.rows import select_sidecars, sidecar_of
+from soundkeep.catalog.schema import now, sidecars
+from soundkeep.digest import Digest
+from soundkeep.errors import LeaseLost
+from soundkeep.model import Chore, Lane, Sidecar, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarPlace:
+    """Where placement wants a sidecar: of which track at which revision, beside which sound."""
+
+    store: str
+    key: str
+    track_id: str
+    audio_key: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedSidecar:
+    """A sidecar that this process may act on."""
+
+    lease: claims.Lease
+    sidecar: Sidecar
+
+
+LATER_SECONDS = 5.0
+
+_LEASED = sidecars.c.lease_token.is_not(None)
+_DUE_AFTER_ANY_LEASE = case((_LEASED, sidecars.c.due_at), else_=now())
+_WAITS_FOR_ITS_SOUND = and_(sidecars.c.revision.is_(None), sidecars.c.chore.is_(None))
+_IS_KEPT = sidecars.c.wish == Wish.KEEP.value
+_UNWRITTEN = or_(sidecars.c.revision.is_(None), sidecars.c.revision != sidecars.c.wanted)
+
+# Made once: building a statement costs more than running it.
+_OF_BLOB = select_sidecars().where(sidecars.c.digest == bindparam("raw")).order_by(sidecars.c.id)
+_FOLLOW = (
+    update(sidecars)
+    .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.track_id == bindparam("of_track"))
+    .where(_IS_KEPT)
+    .values(
+        wanted=bindparam("now_wanted"),
+        chore=case((_WAITS_FOR_ITS_SOUND, null()), else_=Chore.WRITE_SIDECAR.value),
+        due_at=_DUE_AFTER_ANY_LEASE,
+        attempts=0,
+    )
+)
+_SOUND_CAME = (
+    update(sidecars)
+    .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.store == bindparam("in_store"))
+    .where(sidecars.c.audio_key == bindparam("beside"), sidecars.c.chore.is_(None))
+    .where(_IS_KEPT, _UNWRITTEN)
+    .values(chore=Chore.WRITE_SIDECAR.value, due_at=_DUE_AFTER_ANY_LEASE, attempts=0)
+)
+_WRITTEN = (
+    update(sidecars)
+    .where(sidecars.c.id == bindparam("of_row"), sidecars.c.lease_token == bindparam("of_token"))
+    .values(
+        revision=bindparam("shows"),
+        locator=bindparam("lies_at"),
+        chore=case(
+            (and_(_IS_KEPT, sidecars.c.wanted == bindparam("shows")), null()),
+            else_=sidecars.c.chore,
+        ),
+        due_at=now(),
+        lease_token=None,
+        lease_holder=None,
+        attempts=0,
+        last_error=None,
+    )
+    .returning(sidecars.c.chore)
+)
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def of_blob(tx: Tx, digest: Digest) -> list[Sidecar]:
+    """The sidecars beside every copy of a blob, in the order they were recorded."""
+    return [sidecar_of(row) for row in tx.run(_OF_BLOB, {"raw": digest.raw})]
+
+
+def of_track(tx: Tx, digest: Digest, track_id: str) -> list[Sidecar]:
+    """One track's sidecars, also if it is deleted."""
+    return [sidecar for sidecar in of_blob(tx, digest) if sidecar.track_id == track_id]
+
+
+def unwritten(tx: Tx, limit: int) -> list[Sidecar]:
+    """Placed sidecars that no store has as their tracks are now."""
+    rows = select_sidecars().where(is_unwritten()).order_by(sidecars.c.id).limit(limit)
+    return [sidecar_of(row) for row in tx.run(rows)]
+
+
+def failing(tx: Tx, limit: int) -> list[Sidecar]:
+    """Those whose last attempt failed."""
+    failed = select_sidecars().where(sidecars.c.last_error.is_not(None))
+    return [sidecar_of(row) for row in tx.run(failed.order_by(sidecars.c.id).limit(limit))]
+
+
+def is_unwritten() -> ColumnElement[bool]:
+    """The condition that a placed sidecar is still to be written."""
+    return and_(_IS_KEPT, or_(_UNWRITTEN, sidecars.c.chore.is_not(None)))
+
+
+def by_store(tx: Tx) -> dict[str, tuple[int, int, int]]:
+    """How many each store has that are written, due and failing."""
+    leaving = sidecars.c.wish == Wish.LEAVE.value
+    counts = select(
+        sidecars.c.store,
+        func.count(case((and_(_IS_KEPT, ~is_unwritten()), 1))).label("written"),
+        func.count(case((or_(leaving, is_unwritten()), 1))).label("due"),
+        func.count(sidecars.c.last_error).label("failing"),
+    ).group_by(sidecars.c.store)
+    return {row.store: (row.written, row.due, row.failing) for row in tx.run(counts)}
+
+
+def leaves_beside(tx: Tx, digest: Digest, store: str, audio_key: str) -> bool:
+    """Whether a sidecar beside this sound is still to be removed."""
+    leaving = exists().where(
+        sidecars.c.digest == digest.raw,
+        sidecars.c.store == store,
+        sidecars.c.audio_key == audio_key,
+        sidecars.c.wish == Wish.LEAVE.value,
+    )
+    return bool(tx.run(select(leaving)).scalar_one())
+
+
+# --- wanting --------------------------------------------------------------------------------
+
+
+def want(
+    tx: Tx, digest: Digest, places: Iterable[SidecarPlace], writable: Collection[SidecarPlace]
+) -> None:
+    """Wants sidecars, also such as rest or are being removed. The `writable` among them are due
+    now, since their sound is there."""
+    rows = [
+        {
+            "digest": digest.raw,
+            "track_id": place.track_id,
+            "store": place.store,
+            "key": place.key,
+            "audio_key": place.audio_key,
+            "wanted": place.revision,
+            "chore": Chore.WRITE_SIDECAR if place in writable else None,
+        }
+        for place in sorted(places, key=lambda place: (place.store, place.key))
+    ]
+    if rows:
+        tx.run(_wanting(tx.on_postgresql), rows)
+        tx.wakes = True
+
+
+@cache
+def _wanting(on_postgresql: bool) -> Executable:
+    """One statement for a new row and for one that is there. Made once.
+
+    Another track's row is left alone: no layout gives two tracks one key, but a key that is too
+    long falls back to another layout's.
+    """
+    row = conflict_insert(sidecars, on_postgresql=on_postgresql).values(
+        wish=Wish.KEEP, lane=Lane.BULK, attempts=0, due_at=now()
+    )
+    new = row.excluded
+    as_before = and_(sidecars.c.wish != Wish.LEAVE, sidecars.c.audio_key == new.audio_key)
+    nobodys = literal(secrets.token_hex(8))  # a lease that was held is lost: its holder may be late
+    wanting: Executable = row.on_conflict_do_update(
+        index_elements=[sidecars.c.store, sidecars.c.key],
+        set_={
+            "digest": new.digest,
+            "audio_key": new.audio_key,
+            "wanted": new.wanted,
+            "wish": new.wish,
+            "revision": case((as_before, sidecars.c.revision), else_=null()),
+            "chore": new.chore,
+            "lane": new.lane,
+            "due_at": _DUE_AFTER_ANY_LEASE,
+            "lease_token": case((_LEASED, nobodys), else_=null()),
+            "attempts": 0,
+            "last_error": null(),
+        },
+        where=sidecars.c.track_id == new.track_id,
+    )
+    return wanting
+
+
+def follow(tx: Tx, digest: Digest, track_id: str, revision: int) -> None:
+    """The track has changed: its sidecars are to show this revision."""
+    given = {"of_blob": digest.raw, "of_track": track_id, "now_wanted": revision}
+    tx.run(_FOLLOW, given)
+    tx.wakes = True
+
+
+def sound_came(tx: Tx, digest: Digest, store: str, key: str) -> None:
+    """A copy is present: what waited to lie beside it is due."""
+    given = {"of_blob": digest.raw, "in_store": store, "beside": key}
+    tx.wakes |= tx.run(_SOUND_CAME, given).rowcount > 0
+
+
+def leave(tx: Tx, which: Collection[Sidecar]) -> None:
+    """Sends sidecars away: there is no law about them, the catalog can write them again."""
+    _ask(tx, which, Wish.LEAVE, Chore.REMOVE_SIDECAR)
+
+
+def rest(tx: Tx, which: Collection[Sidecar]) -> None:
+    """A change of settings unplaced these: they stay as they are, and are not rewritten."""
+    _ask(tx, which, Wish.REST, None)
+
+
+def _ask(tx: Tx, which: Collection[Sidecar], wish: Wish, chore: Chore | None) -> None:
+    if not which:
+        return
+    asked = update(sidecars).where(sidecars.c.id.in_([sidecar.id for sidecar in which]))
+    values = {"wish": wish, "chore": chore, "lane": Lane.INTERACTIVE, "attempts": 0}
+    tx.run(asked.values(**values, due_at=_DUE_AFTER_ANY_LEASE))
+    tx.wakes = True
+
+
+# --- working --------------------------------------------------------------------------------
+
+
+def claim(
+    tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
+) -> list[ClaimedSidecar]:
+    """Leases sidecars of one store on which `chore` is due; none while the store is out."""
+    if store_rows.is_out(tx, store):
+        return []
+    leased = claims.claim(
+        tx,
+        sidecars,
+        chore=chore,
+        target=sidecars.c.store == store,
+        holder=holder,
+        limit=limit,
+        lease_seconds=lease_seconds,
+    )
+    return [ClaimedSidecar(lease, sidecar_of(row)) for lease, row in leased]
+
+
+def note_written(tx: Tx, claimed: ClaimedSidecar, revision: int, locator: str) -> None:
+    """The store has the track's sidecar at this revision. It is at rest unless something else was
+    asked for meanwhile. Raises `LeaseLost`."""
+    lease = claimed.lease
+    outcome = {"shows": revision, "lies_at": locator}
+    held = {"of_row": lease.row_id, "of_token": lease.token}
+    row = tx.run(_WRITTEN, outcome | held).first()
+    if row is None:
+        raise LeaseLost
+    tx.wakes |= row.chore is not None
+
+
+def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:
+    """Nothing could be written for this track. What was asked for meanwhile is due at once; if
+    nothing was, the settings of this process are ahead of the rows."""
+    still_to_write = sidecars.c.chore == Chore.WRITE_SIDECAR.value
+    due_at = case((still_to_write, now() + LATER_SECONDS), else_=now())
+    claims.finish(tx, sidecars, claimed.lease, due_at=due_at)
+    tx.wakes = True
+
+
+def note_gone(tx: Tx, claimed: ClaimedSidecar) -> None:
+    """Forgets a sidecar that is confirmed to be gone. Raises `LeaseLost`."""
+    lease = claimed.lease
+    held = and_(sidecars.c.id == lease.row_id, sidecars.c.lease_token == lease.token)
+    if tx.run(delete(sidecars).where(held)).rowcount != 1:
+        raise LeaseLost
+
+
+def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
+    """It was written by one who had lost the lease: what the row says is made true again. If
+    there is no row any more, one is made that removes it."""
+    if _due_again(tx, sidecar):
+        return
+    tx.run(
+        insert(sidecars).values(
+            digest=sidecar.digest.raw,
+            track_id=sidecar.track_id,
+            store=sidecar.store,
+            key=sidecar.key,
+            audio_key=sidecar.audio_key,
+            locator=locator,
+            wish=Wish.LEAVE,
+            wanted=sidecar.wanted,
+            chore=Chore.REMOVE_SIDECAR,
+            lane=Lane.BULK,
+            due_at=now(),
+            attempts=0,
+        )
+    )
+    tx.wakes = True
+
+
+def removed_too_late(tx: Tx, sidecar: Sidecar) -> None:
+    """Whoever removed it may have lost the lease: if it is wanted now, it is written again."""
+    _due_again(tx, sidecar, _IS_KEPT)
+
+
+def _due_again(tx: Tx, sidecar: Sidecar, *which: ColumnElement[bool]) -> bool:
+    """Lets the row at this key begin anew once any lease on it has run out; whether there is one.
+
+    Its chore is what is asked for; what waits for its sound goes on waiting.
+    """
+    leaves = sidecars.c.wish == Wish.LEAVE.value
+    writes = and_(_IS_KEPT, ~_WAITS_FOR_ITS_SOUND)
+    again = (
+        update(sidecars)
+        .where(sidecars.c.store == sidecar.store, sidecars.c.key == sidecar.key, *which)
+        .values(
+            chore=case(
+                (leaves, Chore.REMOVE_SIDECAR.value),
+                (writes, Chore.WRITE_SIDECAR.value),
+                else_=null(),
+            ),
+            due_at=_DUE_AFTER_ANY_LEASE,
+            lease_token=case((_LEASED, secrets.token_hex(8)), else_=null()),
+        )
+    )
+    tx.wakes = True
+    return tx.run(again).rowcount > 0
+
+
+def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -> int:
+    """Makes waiting rows due at once: of a store that is back, of one blob, or all."""
+    which: list[ColumnElement[bool]] = [sidecars.c.chore.is_not(None)]
+    if store is not None:
+        which.append(sidecars.c.store == store)
+    if digest is not None:
+        which.append(sidecars.c.digest == digest.raw)
+    return claims.make_due(tx, sidecars, and_(*which))
+
+
+def number(tx: Tx, which: ColumnElement[bool]) -> int:
+    """How many rows there are of a kind."""
+    return int(tx.run(select(func.count()).select_from(sidecars).where(which)).scalar_one())

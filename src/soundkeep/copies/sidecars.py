@@ -1,0 +1,81 @@
+"""Writes and removes sidecars: the chores `write_sidecar` and `remove_sidecar`.
+
+A sidecar is made of its track as it is when the action runs, and the outcome says which revision
+that was: if the track changed meanwhile the row is due again. It proves nothing and no copy law
+protects it, because the catalog can always write it anew; for the same reason what a store says it
+took is not read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from soundkeep.catalog import copies, sidecars, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.sidecars import ClaimedSidecar
+from soundkeep.copies.sidecar_form import MEDIA_TYPE, sidecar_bytes
+from soundkeep.errors import LeaseLost, Unavailable
+from soundkeep.model import Sidecar, Track
+from soundkeep.stores.interface import Key, Store
+from soundkeep.stores.sources import BytesSource
+
+
+class SidecarKeeper:
+    """Carries out both chores. `public` has the cache seconds of each public store."""
+
+    def __init__(self, catalog: Catalog, public: Mapping[str, int]) -> None:
+        self._catalog = catalog
+        self._public = public
+
+    async def write(self, store: Store, claimed: ClaimedSidecar) -> None:
+        """Writes the sidecar as its track is now. Raises `StoreError`, `LeaseLost`."""
+        sidecar = claimed.sidecar
+        track = await self._catalog.read(tracks.find, sidecar.track_id)
+        if track is None or (store.name in self._public and not track.public):
+            # It was deleted or withdrawn since the claim, and the row says so by now.
+            await self._catalog.write(sidecars.come_back_later, claimed)
+            return
+        receipt = await store.put(Key(sidecar.key), self._source(store.name, sidecar, track))
+        try:
+            await self._catalog.write(
+                sidecars.note_written, claimed, track.revision, receipt.locator
+            )
+        except LeaseLost:
+            # Our lease ran out under the put: it may have replaced a newer one, or left one that
+            # no row knows of.
+            await self._catalog.write(sidecars.written_too_late, sidecar, receipt.locator)
+            raise
+
+    async def remove(self, store: Store, claimed: ClaimedSidecar) -> None:
+        """Removes the sidecar and confirms that it is gone. Raises `StoreError`, `LeaseLost`."""
+        sidecar = claimed.sidecar
+        try:
+            await _delete(store, sidecar)
+            await self._catalog.write(_confirm, claimed)
+        except BaseException:
+            # Our lease may have run out under the delete, which then may have hit a new sidecar.
+            # While the row is ours this changes nothing: it is not wanted.
+            await self._catalog.write(sidecars.removed_too_late, sidecar)
+            raise
+
+    def _source(self, store: str, sidecar: Sidecar, track: Track) -> BytesSource:
+        public = store in self._public
+        data = sidecar_bytes(track, sidecar.audio_key, public=public)
+        return BytesSource(data, MEDIA_TYPE, self._public.get(store))
+
+
+async def _delete(store: Store, sidecar: Sidecar) -> None:
+    """Also one that was never noted as written: who wrote it may have died before that."""
+    locator = sidecar.locator or sidecar.key
+    await store.delete(locator)
+    if await store.stat(locator) is not None:
+        raise Unavailable(f"{store.name} still shows {sidecar.key} after deleting it")
+
+
+def _confirm(tx: Tx, claimed: ClaimedSidecar) -> None:
+    """The removal is a fact: tell the receipt, and let the sound go that waited for it."""
+    sidecar = claimed.sidecar
+    sidecars.note_gone(tx, claimed)
+    tracks.confirm_sidecar_removal(tx, sidecar.id)
+    copies.may_be_dropped(tx, sidecar.digest, Place(sidecar.store, sidecar.audio_key))

@@ -1,0 +1,103 @@
+"""The bytes of a sidecar: the application's own fields as they were, and one field of ours."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledgers import make_blob, make_track
+from soundkeep.copies.sidecar_form import sidecar_bytes
+from soundkeep.model import Asked, Blob, Sound, Track, Visibility
+from soundkeep.shown import when
+
+PAGE = Path(__file__).parents[2] / "docs" / "sidecars.md"
+TRACK = make_track("chapter", make_blob(b"a sound"), owner="someone")
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+values = st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+metadata = st.dictionaries(st.text().filter(lambda name: name != "soundkeep"), values)
+
+
+def read(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+@given(metadata)
+def test_the_applications_own_fields_stand_first_in_their_order_and_untouched(
+    own: dict[str, Any],
+) -> None:
+    found = read(sidecar_bytes(replace(TRACK, metadata=own), "k", public=False))
+    assert list(found) == [*own, "soundkeep"]
+    assert json.dumps({**found, "soundkeep": 0}) == json.dumps({**own, "soundkeep": 0})
+
+
+def test_what_stands_before_our_field_does_not_change_when_the_title_does() -> None:
+    track = replace(TRACK, metadata={"z": 1, "a": ["ä", 2.5], "m": {"y": None, "b": "</x>"}})
+    changed = replace(track, title="Another", revision=7)
+    before, after = (sidecar_bytes(each, "k", public=False) for each in (track, changed))
+    assert before != after
+    own = before.index(b'"soundkeep"')
+    assert before[:own] == after[:own]
+    assert '"ä"'.encode() in before[:own]
+
+
+def test_the_same_track_gives_the_same_bytes_whatever_order_its_tags_came_in() -> None:
+    def with_tags(*names: str) -> Track:
+        sound = replace(TRACK.blob.sound, tags={name: name for name in names})
+        asked = dict.fromkeys(names, Asked.PUSHED)
+        return replace(TRACK, blob=replace(TRACK.blob, sound=sound), asked=asked)
+
+    one = sidecar_bytes(with_tags("a", "b", "c"), "k", public=False)
+    assert one == sidecar_bytes(with_tags("c", "a", "b"), "k", public=False)
+    assert one.endswith(b"}\n")
+    assert list(read(one)["soundkeep"]) == sorted(read(one)["soundkeep"])
+
+
+def test_in_a_public_store_nothing_names_the_owner() -> None:
+    private, public = (sidecar_bytes(TRACK, "k", public=public) for public in (False, True))
+    assert b"someone" in private
+    assert b"someone" not in public
+    assert {**read(public)["soundkeep"], "owner": "someone"} == read(private)["soundkeep"]
+
+
+def test_everything_that_is_known_of_a_track_is_in_it_but_the_chunk_hashes() -> None:
+    """A field that is added to a track or a sound one day must be here too."""
+    ours = read(sidecar_bytes(TRACK, "blobs/x", public=False))["soundkeep"]
+    known = {field.name for kind in (Track, Blob, Sound) for field in fields(kind)}
+    assert set(ours) == (known - {"metadata", "blob", "sound", "chunk_hashes"}) | {"version", "key"}
+    assert ours["key"] == "blobs/x"
+    assert ours["digest"] == TRACK.blob.digest.hex
+
+
+def test_the_example_in_the_docs_is_what_is_written() -> None:
+    [example] = re.findall(r"```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    written = sidecar_bytes(rebuilt(json.loads(example)), "blobs/" + "5b" * 32, public=False)
+    assert written.decode() == example
+
+
+def rebuilt(sidecar: dict[str, Any]) -> Track:
+    """The track that a sidecar tells of."""
+    ours = sidecar.pop("soundkeep")
+    sound = Sound(**{field.name: ours[field.name] for field in fields(Sound)})
+    blob = replace(TRACK.blob, sound=sound, size_bytes=ours["size_bytes"])
+    blob = replace(blob, digest=type(blob.digest).parse(ours["digest"]))
+    created_at = 1767225600.0
+    assert when(created_at) == ours["created_at"]
+    return Track(
+        ours["id"], ours["owner"], ours["path"], ours["title"], Visibility(ours["visibility"]),
+        sidecar, blob, created_at, ours["revision"],
+        {store: Asked(what) for store, what in ours["asked"].items()},
+    )  # fmt: skip
+
+
+def test_every_field_is_explained_in_the_docs() -> None:
+    ours = read(sidecar_bytes(TRACK, "k", public=False))["soundkeep"]
+    page = PAGE.read_text()
+    assert not [name for name in ours if f"| `{name}` |" not in page]
