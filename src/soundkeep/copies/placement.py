@@ -1,19 +1,20 @@
 """Where a blob belongs: a pure function of its names, the policy and the stores.
 
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
-track. A public store never gets anything of a private track. What a store cannot take (its
-`max_bytes`, its `types`) is not placed there.
+track. What a person asked for comes before both: a track withdrawn from a store is not placed
+there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
+private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from soundkeep.catalog.copies import Place
 from soundkeep.errors import BadPath, SettingsError
-from soundkeep.model import Blob, Track
+from soundkeep.model import Asked, Blob, Track
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import RESERVED_PREFIX, Key
 
@@ -135,8 +136,26 @@ def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place
         Place(store.name, str(store.layout.key(blob, track)))
         for store in rules.stores
         if store.takes(blob)
-        for track in _shown(names, store, rules.keep)
+        for track in names
+        if _belongs(track, store, rules.keep)
     )
+
+
+def allowed(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
+    """Every (store, key) where a blob with these names may lie, placed there or not."""
+    return frozenset(
+        Place(store.name, str(store.layout.key(blob, track)))
+        for store in rules.stores
+        for track in names
+        if may_lie(track, store)
+    )
+
+
+def may_lie(track: Track, store: StoreRule) -> bool:
+    """Whether the store may hold a blob under this name, whatever settings place."""
+    if store.public and not track.public:
+        return False
+    return track.asked.get(store.name) is not Asked.WITHDRAWN
 
 
 def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
@@ -146,8 +165,7 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
     )
 
 
-def _shown(names: Collection[Track], store: StoreRule, keep: Iterable[str]) -> Iterable[Track]:
-    """The names under which this store may hold the blob."""
-    if store.public:
-        return (track for track in names if track.public)
-    return names if store.name in keep else ()
+def _belongs(track: Track, store: StoreRule, keep: Collection[str]) -> bool:
+    """Whether settings or a person place this name in the store."""
+    placed = store.public or store.name in keep or track.asked.get(store.name) is Asked.PUSHED
+    return placed and may_lie(track, store)

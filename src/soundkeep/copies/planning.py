@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from soundkeep.catalog import blobs, copies, facts, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.copies.placement import Rules, place
+from soundkeep.copies.placement import Rules, allowed, may_lie, place
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Copy, CopyState, Lane, Track, Wish
 
@@ -62,7 +62,7 @@ def replan(
     before = after if names_before is None else place(blob, names_before, rules)
     current = copies.of_blob(tx, blob.digest)
     if names_before is not None:
-        before |= _shown_no_more(current, names_before, names, rules)
+        before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
 
 
@@ -80,17 +80,22 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
         tracks.note_kept(tx, copy.id)
 
 
-def _shown_no_more(
-    current: list[Copy], before: list[Track], after: list[Track], rules: Rules
+def _allowed_no_more(
+    blob: Blob, current: list[Copy], before: list[Track], after: list[Track], rules: Rules
 ) -> frozenset[Place]:
-    """The copies in public stores of a blob that was withdrawn just now.
+    """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 
-    Also those that rest there since a change of settings: the world can still read them.
+    Also what settings had unplaced, and under keys of a former layout: what rests in a public
+    store the world can still read.
     """
-    if any(track.public for track in after) or not any(track.public for track in before):
-        return frozenset()
-    public = {store.name for store in rules.stores if store.public}
-    return frozenset(Place(copy.store, copy.key) for copy in current if copy.store in public)
+    closed = {
+        store.name
+        for store in rules.stores
+        if any(may_lie(track, store) for track in before)
+        and not any(may_lie(track, store) for track in after)
+    }
+    everything = frozenset(Place(copy.store, copy.key) for copy in current if copy.store in closed)
+    return everything | allowed(blob, before, rules) - allowed(blob, after, rules)
 
 
 def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
