@@ -29,6 +29,7 @@ from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
+from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.placement import Rules
 from soundkeep.copies.planning import replan_all
@@ -101,6 +102,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         rules = placed.with_sidecars_only_in(
             {name for name, store in stores.items() if store.caps.sidecars}
         )
+        _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
@@ -115,7 +117,8 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             workers=settings.limits.decoders,
         )
         closing.push_async_callback(jail.close)
-        copier = Copier(catalog, reader)
+        fronts = Fronts.of(settings, rules)
+        copier = Copier(catalog, reader, fronts.cache_seconds)
         keep = Keep(
             settings=settings,
             catalog=catalog,
@@ -129,6 +132,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             reader=reader,
             copier=copier,
             rules=rules,
+            fronts=fronts,
             holder=claims.holder_name(settings.host_name),
         )
         closing.push_async_callback(keep.copying)
@@ -169,6 +173,16 @@ def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
         guarded = Guarded(bounded, _expected_id(catalog, name))
         stores[name] = Limited(guarded, CALLS_AT_ONCE)
     return stores
+
+
+def _check_redirects(settings: Settings, stores: Mapping[str, Store]) -> None:
+    """Raises `SettingsError` for a store that listeners cannot be sent to."""
+    for name, table in settings.stores.items():
+        reachable = table.public_url is not None or stores[name].caps.signs
+        if table.delivery == "redirect" and not reachable:
+            raise SettingsError(
+                f"stores.{name}.delivery: redirect needs a public_url, or a store that can sign"
+            )
 
 
 def _expected_id(catalog: Catalog, name: str) -> ExpectedId:

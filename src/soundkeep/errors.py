@@ -129,6 +129,18 @@ class RevisionChanged(Conflict):
     code = "revision_changed"
 
 
+class TrackIsPrivate(Conflict):
+    """A private track is never placed in a public store."""
+
+    code = "track_is_private"
+
+
+class NotTaken(Conflict):
+    """The store's own limits refuse the sound."""
+
+    code = "not_taken"
+
+
 class NoSuchTrack(SoundkeepError):
     """There is no such track."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,13 @@ from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
-from soundkeep.catalog.tracks import Query
+from soundkeep.catalog.tracks import MAX_PAGE, Query
+from soundkeep.copies import syncing
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
+from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules
+from soundkeep.copies.syncing import Order
 from soundkeep.digest import Digest
 from soundkeep.errors import (
     CatalogUnavailable,
@@ -51,9 +54,11 @@ from soundkeep.model import (
     Blob,
     Copy,
     Lane,
+    Operation,
     Receipt,
     Sidecar,
     StoreState,
+    Synced,
     Track,
     Visibility,
 )
@@ -63,6 +68,7 @@ from soundkeep.settings import Settings
 from soundkeep.shown import TrackView
 from soundkeep.stores.interface import Bytes, Store
 
+SYNC_POLL_SECONDS = 0.2  # while a sync waits for the ledger
 CATALOG_IS_OUT = (CatalogUnavailable, DiskFull)
 
 
@@ -80,6 +86,32 @@ class Listed:
 
     views: list[TrackView]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a sync is asked to do: for `track_ids`, or for a page of the tracks under `prefix`."""
+
+    operation: Operation
+    store: str | None = None  # every public store
+    track_ids: tuple[str, ...] = ()
+    prefix: str | None = None
+    dry_run: bool = False  # only say how things stand
+    wait_seconds: float = 0.0
+    limit: int = MAX_PAGE
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncPage:
+    """How each track stands in each store. `next_cursor` is None on the last page of a prefix."""
+
+    lines: Sequence[Synced]
+    next_cursor: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same over HTTP and on the command line."""
+        return shown.sync_json(self.lines, self.next_cursor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +202,7 @@ class Keep:
         reader: Reader,
         copier: Copier,
         rules: Rules,
+        fronts: Fronts,
         holder: str,
     ) -> None:
         self.settings = settings
@@ -178,6 +211,8 @@ class Keep:
         self.reader = reader
         self.copier = copier
         self.rules = rules
+        self.fronts = fronts
+        self._views = _Views(settings.policy.ack_copies, fronts)
         self.holder = holder
         self.jail = jail
         self._spool = spool
@@ -323,7 +358,7 @@ class Keep:
 
     async def track(self, track_id: str) -> TrackView:
         """Raises `NoSuchTrack`."""
-        return await self.catalog.read(_view, track_id, self.settings.policy.ack_copies)
+        return await self.catalog.read(_view, track_id, self._views)
 
     async def sidecars(self, track_id: str) -> list[Sidecar]:
         """A track's sidecars in all stores. Raises `NoSuchTrack`."""
@@ -335,7 +370,7 @@ class Keep:
 
     async def list(self, query: Query) -> Listed:
         """A page of tracks. Raises `BadCursor`."""
-        return await self.catalog.read(_views, query, self.settings.policy.ack_copies)
+        return await self.catalog.read(_list, query, self._views)
 
     # --- changing ---------------------------------------------------------------------------
 
@@ -366,11 +401,41 @@ class Keep:
         return receipt
 
     async def receipt(self, track_id: str) -> Receipt:
-        """The receipt of a deletion. Raises `NoSuchTrack` if none was deleted under this id."""
+        """The receipt of a deletion, or of what was withdrawn of a track that lives.
+
+        Raises `NoSuchTrack` if there is neither."""
         receipt = await self.catalog.read(tracks.receipt, track_id)
         if receipt is None:
-            raise NoSuchTrack(f"no track {track_id} was deleted")
+            raise NoSuchTrack(f"no track {track_id} was deleted or withdrawn")
         return receipt
+
+    async def sync(self, wanted: Wanted) -> SyncPage:
+        """Pushes tracks to a store or withdraws them from it, and says how each stands there.
+
+        What one track cannot is on its line and fails nothing else. Asking again is the same as
+        asking once. Raises `NoSuchStore`, `BadCursor`.
+        """
+        order = Order(wanted.operation, syncing.stores_named(self.rules, wanted.store))
+        ids, next_cursor = await self._ids_of(wanted)
+        for track_id in () if wanted.dry_run else ids:
+            await self.catalog.write(syncing.ask, track_id, order, self.rules)
+        lines = await self._synced(ids, order)
+        deadline = time.monotonic() + wanted.wait_seconds
+        while any(line.due for line in lines) and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, SYNC_POLL_SECONDS))
+            lines = await self._synced(ids, order)
+        return SyncPage(lines, next_cursor)
+
+    async def _ids_of(self, wanted: Wanted) -> tuple[Sequence[str], str | None]:
+        """The tracks that are meant, and where the next page begins."""
+        if wanted.prefix is None:
+            return wanted.track_ids, None
+        query = Query(wanted.prefix, limit=wanted.limit, cursor=wanted.cursor)
+        page = await self.catalog.read(tracks.page, query)
+        return [track.id for track in page.items], page.next_cursor
+
+    async def _synced(self, ids: Sequence[str], order: Order) -> Sequence[Synced]:
+        return await self.catalog.read(syncing.look, ids, order, self.rules, self.fronts)
 
     async def retry(self, *, track_id: str | None = None, store: str | None = None) -> int:
         """Makes waiting rows due now: of a track, of a store, or all. Answers how many.
@@ -411,11 +476,22 @@ class Keep:
             await asyncio.wait(set(self._copying))
 
 
-def _view(tx: Tx, track_id: str, ack_copies: int) -> TrackView:
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """Makes views of tracks, by the settings."""
+
+    ack_copies: int
+    fronts: Fronts
+
+    def of(self, track: Track, held: Sequence[Copy]) -> TrackView:
+        return TrackView(track, tuple(held), self.ack_copies, self.fronts.published(track, held))
+
+
+def _view(tx: Tx, track_id: str, views: _Views) -> TrackView:
     track = tracks.find(tx, track_id)
     if track is None:
         raise NoSuchTrack(f"there is no track {track_id}")
-    return _with_copies(tx, track, ack_copies)
+    return views.of(track, copies.of_blob(tx, track.blob.digest))
 
 
 def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
@@ -425,17 +501,11 @@ def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
     return sidecars.of_track(tx, track.blob.digest, track.id)
 
 
-def _views(tx: Tx, query: Query, ack_copies: int) -> Listed:
+def _list(tx: Tx, query: Query, views: _Views) -> Listed:
     page = tracks.page(tx, query)
     held = copies.of_blobs(tx, [track.blob.digest for track in page.items])
-    views = [
-        TrackView(track, tuple(held.get(track.blob.digest, ())), ack_copies) for track in page.items
-    ]
-    return Listed(views, page.next_cursor)
-
-
-def _with_copies(tx: Tx, track: Track, ack_copies: int) -> TrackView:
-    return TrackView(track, tuple(copies.of_blob(tx, track.blob.digest)), ack_copies)
+    found = [views.of(track, held.get(track.blob.digest, ())) for track in page.items]
+    return Listed(found, page.next_cursor)
 
 
 def _change(

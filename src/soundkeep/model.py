@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from soundkeep.digest import ChunkHashes, Digest
-from soundkeep.errors import BadId, BadInput, BadMetadata, BadPath
+from soundkeep.errors import BadId, BadInput, BadMetadata, BadPath, SoundkeepError
 
 MAX_PATH_BYTES = 900  # leaves room for an owner and a prefix in a key of 1,024 bytes
 MAX_TITLE_CHARS = 500
@@ -44,6 +44,18 @@ class Asked(StrEnum):
 
     PUSHED = "pushed"
     WITHDRAWN = "withdrawn"
+
+
+class Operation(StrEnum):
+    """What a person may ask of a track in a store."""
+
+    UPLOAD = "upload"
+    DELETE = "delete"
+
+    @property
+    def asked(self) -> Asked:
+        """How it is remembered."""
+        return Asked.PUSHED if self is Operation.UPLOAD else Asked.WITHDRAWN
 
 
 class CopyState(StrEnum):
@@ -194,8 +206,18 @@ class Sidecar:
         return SidecarState.WRITTEN if is_written else SidecarState.WAITING
 
 
+@dataclass(frozen=True, slots=True)
+class PublicCopy:
+    """A track's present copy in a public store, as the world reads it."""
+
+    store: str
+    url: str
+    sidecar_url: str | None
+    since: float
+
+
 class Removal(StrEnum):
-    """What became of a copy of a deleted track."""
+    """What became of a copy of a track that was deleted, or withdrawn from its store."""
 
     PENDING = "pending"
     REMOVED = "removed"  # the store confirmed that it is gone
@@ -204,7 +226,7 @@ class Removal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RemovalLine:
-    """One line of a receipt of deletion."""
+    """One line of a receipt."""
 
     store: str
     key: str
@@ -214,16 +236,41 @@ class RemovalLine:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of a deletion: complete once no line is pending."""
+    """Proof of a deletion, or of what was withdrawn of a track that lives: complete once no line
+    is pending."""
 
     track_id: str
-    deleted_at: float
-    public: bool  # whether anybody could hear it, and a cache may hold it
+    deleted_at: float | None  # None of a track that lives
+    public: bool  # whether anybody may hear it; of a deleted track, whether anybody could
     lines: tuple[RemovalLine, ...]
 
     @property
     def complete(self) -> bool:
         return all(line.outcome is not Removal.PENDING for line in self.lines)
+
+
+class Standing(StrEnum):
+    """How a track stands in a store that somebody asked about: a copy's state, or one of these."""
+
+    GONE = "gone"  # nothing of it lies there
+    KEPT = "kept: named elsewhere"  # another track has the same sound there
+    REFUSED = "refused"  # what was asked for cannot be
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What became of one operation on one track in one store."""
+
+    track_id: str
+    operation: Operation
+    store: str | None
+    state: CopyState | Standing
+    due: tuple[Chore, ...] = ()  # what is still to be done
+    since: float | None = None  # when that state came about
+    shown: PublicCopy | None = None  # where the world reads it
+    cached_until: float | None = None  # how long caches may still hold what is gone
+    why: str | None = None  # it is still due
+    refusal: SoundkeepError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -123,11 +124,26 @@ class ReadingSettings(_Table):
     stall_seconds: float = Field(10, gt=0)  # then the copy is given up
 
 
+def _public_url(text: str) -> str:
+    """An address without a slash at its end. It is shown to everybody, so it holds no password."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address begins with https:// or http:// and names a host")
+    if "@" in parts.netloc:
+        raise ValueError("an address that everybody sees holds no user and no password")
+    if not text.isascii() or not text.isprintable() or set(text) & set(" ?#"):
+        raise ValueError("an address before keys is plain ASCII without ?, # or spaces")
+    return text.rstrip("/")
+
+
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+
+
 class _StoreTable(_Table):
     """What every kind of store has."""
 
     public: bool = False
-    public_url: str | None = Field(None, pattern=r"^https?://[^\s?#]+$")  # where the world reads it
+    public_url: PublicUrl | None = None  # where the world reads it; without a slash at its end
     cache_seconds: int = Field(24 * 3600, ge=0)  # what caches are told of what lies in public
     key: str = "blobs/{digest}"
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
@@ -137,6 +153,12 @@ class _StoreTable(_Table):
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)
     timeout_seconds: float = Field(30, gt=0)  # of one call, and between two pieces of a body
+
+    @model_validator(mode="after")
+    def _only_a_public_store_has_an_address(self) -> _StoreTable:
+        if self.public_url is not None and not self.public:
+            raise ValueError("public_url is for a store with public = true")
+        return self
 
 
 def _only_by_reference(secret: SecretStr) -> SecretStr:

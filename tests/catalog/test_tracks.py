@@ -11,7 +11,7 @@ from soundkeep.catalog import tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.tracks import Query
 from soundkeep.errors import BadCursor
-from soundkeep.model import Visibility
+from soundkeep.model import Asked, Removal, Visibility
 
 
 @pytest.fixture
@@ -119,3 +119,69 @@ async def test_what_no_database_would_look_for_is_a_bad_cursor_or_is_not_there(
     assert await names(catalog, Query(prefix="o\0")) == []
     assert await names(catalog, Query(owner="admin\0")) == []
     assert await catalog.read(tracks.find, "one\0") is None
+
+
+async def test_what_was_asked_is_remembered_for_each_store_and_raises_the_revision(
+    catalog: Catalog,
+) -> None:
+    await add(catalog, "one", "two")
+
+    def ask(tx: Tx, store: str, what: Asked) -> None:
+        track = tracks.find(tx, "one")
+        assert track is not None
+        tracks.ask(tx, track, store, what)
+
+    for store, what in (
+        ("cdn", Asked.PUSHED),
+        ("r2'; --", Asked.WITHDRAWN),
+        ("cdn", Asked.WITHDRAWN),
+    ):
+        await catalog.write(ask, store, what)
+    found = await catalog.read(tracks.of_ids, ["one", "two", "three", "o\0"])
+    assert found.keys() == {"one", "two"}
+    assert found["one"].asked == {"cdn": Asked.WITHDRAWN, "r2'; --": Asked.WITHDRAWN}
+    assert (found["one"].revision, found["two"].revision) == (4, 1)
+    assert found["two"].asked == {}
+
+    def rename(tx: Tx) -> None:
+        tracks.change(tx, found["one"], title="x", visibility=Visibility.PUBLIC, metadata={})
+
+    await catalog.write(rename)
+    track = await catalog.read(tracks.find, "one")
+    assert track is not None
+    assert track.asked == found["one"].asked
+
+
+async def test_a_receipt_keeps_what_was_confirmed_and_forgets_what_is_void(
+    catalog: Catalog,
+) -> None:
+    await add(catalog, "one", "two")
+    lines = [
+        ("cdn", "k", 7, Removal.PENDING),
+        ("mirror", "k", 8, Removal.PENDING),
+        ("disk", "k", None, Removal.KEPT),
+    ]
+    await catalog.write(tracks.note_removals, "one", lines)
+    await catalog.write(tracks.note_removals, "two", lines[:1])
+    assert await catalog.read(tracks.removed_at, ["one", "two"]) == {}
+    await catalog.write(tracks.confirm_removal, 8)
+    confirmed = await catalog.read(tracks.removed_at, ["one", "o\0"])
+    assert confirmed.keys() == {("one", "mirror")}
+
+    await catalog.write(lambda tx: tracks.forget_removals(tx, "one", pending=True))
+    receipt = await catalog.read(tracks.receipt, "one")
+    assert receipt is not None
+    assert (receipt.deleted_at, receipt.complete) == (None, True)
+    assert {line.store: line.outcome for line in receipt.lines} == {
+        "mirror": Removal.REMOVED,
+        "disk": Removal.KEPT,
+    }
+    await catalog.write(tracks.note_removals, "one", lines[:1])
+    assert await catalog.read(tracks.removed_at, ["one"]) == confirmed, "a time is never rewritten"
+
+    stores = ("cdn", "mirror", "disk")
+    await catalog.write(lambda tx: tracks.forget_removals(tx, "one", stores=stores))
+    assert await catalog.read(tracks.receipt, "one") is None
+    other = await catalog.read(tracks.receipt, "two")
+    assert other is not None
+    assert not other.complete

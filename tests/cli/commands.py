@@ -56,9 +56,9 @@ def program(data: Path, **environ: str) -> Program:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[tuple[str, str]]:
+def serving(data: Path, **environ: str) -> Iterator[tuple[str, str]]:
     """A server of its own; gives its URL and the admin key."""
-    local = program(data)
+    local = program(data, **environ)
     log = data.parent / "serve.log"
     with (
         log.open("wb") as errors,

@@ -97,3 +97,64 @@ def test_a_missing_copy_fails_the_check_and_is_named(tmp_path: Path) -> None:
     done = run("check", fails=1)
     assert b"disk" in done.stdout
     assert b"out" in run("status").stdout
+
+
+@pytest.fixture(params=["directory", "server"])
+def public(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
+    """With two public stores, one of which takes small sounds only."""
+    data = tmp_path / "data"
+    stores = {
+        "DISK": {"KIND": "local", "PATH": "audio"},
+        "BACKUP": {"KIND": "database"},
+        "CDN": {"PUBLIC_URL": "https://cdn.example.org"},
+        "MIRROR": {"MAX_BYTES": "9000"},
+    }
+    for name in ("CDN", "MIRROR"):
+        stores[name] |= {"KIND": "local", "PATH": name.lower(), "PUBLIC": "true"}
+    settings = {
+        f"SOUNDKEEP_STORES__{name}__{field}": text
+        for name, table in stores.items()
+        for field, text in table.items()
+    }
+    if request.param == "directory":
+        yield program(data, **settings)
+        return
+    with serving(data, **settings) as (url, key):
+        yield program(tmp_path / "unused", SOUNDKEEP_URL=url, SOUNDKEEP_KEY=key)
+
+
+def test_tracks_are_pushed_and_withdrawn_and_each_says_how_it_stands(public: Program) -> None:
+    for name in ("a", "b"):
+        public("add", "-", "--id", name, "--path", f"x/{name}.wav", "--visibility", "public",
+               given=wav(5_000, ord(name)))  # fmt: skip
+    pushed = public.json("sync", "a", "--wait")
+    assert pushed["summary"] == {"done": 2, "due": 0, "refused": 0}
+    assert [(line["store"], line["state"]) for line in pushed["items"]] == [
+        ("cdn", "present"),
+        ("mirror", "present"),
+    ]
+    assert pushed["items"][0]["cdn_url"].startswith("https://cdn.example.org/blobs/")
+
+    seen = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--dry-run")
+    assert [line["due"] for line in seen["items"]] == [["leave", "drop"]] * 2
+    gone = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--wait")
+    assert [line["state"] for line in gone["items"]] == ["gone", "gone"]
+    assert public.json("show", "a")["cdn_url"] is None
+    lines = public("sync", "a", "b", "--store", "cdn", "--wait").stdout.decode().splitlines()
+    assert [line.split("\t")[:3] for line in lines] == [
+        ["a", "cdn", "present"],
+        ["b", "cdn", "present"],
+    ]
+
+
+def test_what_cannot_be_pushed_is_said_for_each_track_and_fails_no_other(public: Program) -> None:
+    public("add", "-", "--id", "hidden", given=SOUND)
+    public("add", "-", "--id", "large", "--visibility", "public", given=SOUND)
+    done = public("sync", "hidden", "large", "nope", "--wait", fails=1)
+    said = done.stderr.decode()
+    assert "hidden is private, and cdn is a public store" in said
+    assert "mirror does not take audio/wav" in said
+    assert "there is no track nope" in said
+    assert b"large\tcdn\tpresent" in done.stdout
+    assert b"there is no store nope" in public("sync", "large", "--store", "nope", fails=2).stderr
+    assert b"name the tracks" in public("sync", fails=2).stderr

@@ -101,7 +101,7 @@ class Veiled:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Bench]:
+async def opened(folder: Path, rules: Rules = RULES) -> AsyncIterator[Bench]:
     """A bench over empty stores that the catalog knows; the law asks for one other copy."""
     async with opened_stage(folder) as stage:
         stage.stores[INBOX] = FaultyStore(MemoryStore(INBOX))
@@ -114,7 +114,7 @@ async def opened(folder: Path) -> AsyncIterator[Bench]:
         reader = Reader(stage.catalog, veiled, PATIENT, list(stores))
         copier = Copier(stage.catalog, reader)
         law = Law(frozenset(stores) - {INBOX}, min_copies=1, proof_age=DAY)
-        dropper = Dropper(stage.catalog, copier, stores, RULES, law, MANNERS)
+        dropper = Dropper(stage.catalog, copier, stores, rules, law, MANNERS)
         outages = Outages(stage.catalog, stores, dict.fromkeys(stores, "test"), probe_seconds=60)
         try:
             keeper = SidecarKeeper(stage.catalog, {})

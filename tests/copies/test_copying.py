@@ -13,10 +13,14 @@ import ledgers
 from copies.bench import Bench, opened
 from reading.stage import SIZES, flip, noise
 from soundkeep.catalog import copies
+from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.schema import now
+from soundkeep.copies.copying import Copier
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.model import Blob, Chore, CopyState
+from soundkeep.stores.interface import Key, Receipt, Source
+from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault
 from soundkeep.testing.sources import BytesSource
 
@@ -55,6 +59,40 @@ def bent(*places: int) -> bytes:
 async def spoil(bench: Bench, store: str, blob: Blob, *places: int) -> None:
     """Puts other bytes of the same length in the place of a copy."""
     await bench.stage.stores[store].inner.put(bench.stage.key(blob), BytesSource(bent(*places)))
+
+
+# --- what is said of it --------------------------------------------------------------------------
+
+
+class Noting(MemoryStore):
+    """Remembers what it was told of each object."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.told: list[tuple[str, int | None]] = []
+
+    async def put(self, key: Key, source: Source) -> Receipt:
+        self.told.append((source.media_type, source.cache_seconds))
+        return await super().put(key, source)
+
+
+@pytest.mark.parametrize(("cached", "told"), [({"one": 600}, 600), ({"disk": 600}, None)])
+async def test_a_public_store_is_told_the_media_type_and_how_long_caches_may_keep_it(
+    bench: Bench, cached: dict[str, int], told: int | None
+) -> None:
+    blob = await wanted(bench, "one")
+    noting = bench.stage.stores["one"].inner = Noting("one")
+    copier = Copier(bench.stage.catalog, bench.reader, cached)
+    store = bench.stage.stores["one"]
+    await copier.copy(store, await bench.claim(Chore.COPY, "one"))
+    await copier.copy_landed(store, await lost(bench, blob), blob, None)
+    assert noting.told == [("audio/mpeg", told)] * 2
+
+
+async def lost(bench: Bench, blob: Blob) -> Claimed:
+    """The same copy, wanted and leased once more."""
+    await bench.change(blob, "one", state="wanted", chore="copy")
+    return await bench.claim(Chore.COPY, "one")
 
 
 # --- a wanted copy -------------------------------------------------------------------------------

@@ -14,24 +14,36 @@ from hypothesis import strategies as st
 
 from ledgers import make_blob, make_track
 from soundkeep.catalog.copies import Place
-from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule, place, refused
+from soundkeep.copies.placement import (
+    DEFAULT_LAYOUT,
+    Layout,
+    Rules,
+    StoreRule,
+    allowed,
+    place,
+    refused,
+)
 from soundkeep.errors import SettingsError
-from soundkeep.model import Track
+from soundkeep.model import Asked, Track
 from soundkeep.stores.interface import RESERVED_PREFIX
 
 T = TypeVar("T")
 
 BLOB = make_blob(b"a sound of some length")
 OWNERS = ("carla", "olafur")
+STORES = ("disk", "backup", "cdn", "spare")
 LAYOUTS = (DEFAULT_LAYOUT, "audio/{track_id}.{ext}", "{digest}/{track_id}")
 SECRET_LAYOUTS = (*LAYOUTS, "{owner}/{path}", "of-{owner}/{track_id}")
 
 names = st.lists(
     st.builds(
-        lambda name, owner, public: make_track(name, BLOB, owner=owner, public=public),
+        lambda name, owner, public, asked: replace(
+            make_track(name, BLOB, owner=owner, public=public), asked=asked
+        ),
         st.sampled_from(("one", "two", "three", "four")),
         st.sampled_from(OWNERS),
         st.booleans(),
+        st.dictionaries(st.sampled_from(STORES), st.sampled_from(Asked), max_size=2),
     ),
     max_size=4,
     unique_by=lambda track: track.id,
@@ -49,7 +61,7 @@ def store_rules(draw: st.DrawFn, name: str) -> StoreRule:
 
 @st.composite
 def any_rules(draw: st.DrawFn) -> Rules:
-    stores = tuple(draw(store_rules(name)) for name in ("disk", "backup", "cdn", "spare"))
+    stores = tuple(draw(store_rules(name)) for name in STORES)
     keep = draw(st.lists(st.sampled_from([store.name for store in stores]), unique=True))
     return Rules(tuple(keep), stores)
 
@@ -74,6 +86,23 @@ def test_a_public_store_holds_what_is_public_and_nothing_else(
 
 
 @given(names, any_rules())
+def test_what_is_withdrawn_lies_nowhere_under_its_name_whatever_settings_say(
+    tracks: list[Track], rules: Rules
+) -> None:
+    for store in rules.stores:
+        left = [t for t in tracks if t.asked.get(store.name) is not Asked.WITHDRAWN]
+        everywhere = Rules(STORES, rules.stores)
+        assert keys_in(place(BLOB, tracks, everywhere), store) == keys_in(
+            place(BLOB, left, everywhere), store
+        )
+
+
+@given(names, any_rules())
+def test_whatever_is_placed_is_allowed_there(tracks: list[Track], rules: Rules) -> None:
+    assert place(BLOB, tracks, rules) <= allowed(BLOB, tracks, rules)
+
+
+@given(names, any_rules())
 def test_no_public_store_tells_an_owners_name_or_a_private_tracks_id(
     tracks: list[Track], rules: Rules
 ) -> None:
@@ -85,12 +114,15 @@ def test_no_public_store_tells_an_owners_name_or_a_private_tracks_id(
 
 
 @given(names, any_rules())
-def test_a_store_of_keep_gets_one_place_for_each_name_under_its_layout(
+def test_a_store_gets_one_place_for_each_name_of_keep_or_pushed_and_not_withdrawn(
     tracks: list[Track], rules: Rules
 ) -> None:
     for store in rules.stores:
         if not store.public:
-            welcome = tracks if store.name in rules.keep and takes(store) else []
+            by_default = Asked.PUSHED if store.name in rules.keep else None
+            asked = [(track, track.asked.get(store.name, by_default)) for track in tracks]
+            pushed = [track for track, what in asked if what is Asked.PUSHED]
+            welcome = pushed if takes(store) else []
             expected = {str(store.layout.key(BLOB, track)) for track in welcome}
             assert keys_in(place(BLOB, tracks, rules), store) == expected
 

@@ -368,8 +368,9 @@ def is_inbox(store: str) -> bool:
 
 
 def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -> int:
-    """Makes waiting rows due at once: of a store that is back, of one blob, or all."""
-    which: ColumnElement[bool] = copies.c.wish != Wish.LEAVE.value
+    """Makes waiting rows due at once: of a store that is back, of one blob, or all. (What lingers
+    in an inbox does not wait for anybody.)"""
+    which: ColumnElement[bool] = ~copies.c.store.startswith(INBOX_PREFIX)
     if store is not None:
         which = and_(which, copies.c.store == store)
     if digest is not None:

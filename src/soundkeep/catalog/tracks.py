@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog.database import Tx
@@ -16,7 +17,7 @@ from soundkeep.catalog.schema import blobs, now, removals, tombstones, tracks
 from soundkeep.catalog.search import matches, words_of
 from soundkeep.digest import Digest
 from soundkeep.errors import BadCursor
-from soundkeep.model import Receipt, Removal, RemovalLine, Sidecar, Track, Visibility
+from soundkeep.model import Asked, Receipt, Removal, RemovalLine, Sidecar, Track, Visibility
 
 MAX_PAGE = 1000
 MAX_SEQ = 2**63 - 1
@@ -59,10 +60,16 @@ _OF_ID = select_tracks().where(tracks.c.id == bindparam("track_id"))
 _AT_PATH = select_tracks().where(
     tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path")
 )
+_NAMING = select_tracks().where(tracks.c.digest == bindparam("raw"))
 _HELD_AT = (
     select(blobs.c.digest, blobs.c.size_bytes)
     .join(tracks, tracks.c.digest == blobs.c.digest)
     .where(tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path"))
+)
+_ASK = (
+    update(tracks)
+    .where(tracks.c.id == bindparam("track_id"))
+    .values(asked=bindparam("all_asked"), revision=tracks.c.revision + 1)
 )
 _ADD = insert(tracks).values(created_at=now()).returning(tracks.c.created_at)
 
@@ -89,7 +96,24 @@ def held_at(tx: Tx, owner: str, path: str) -> tuple[Digest, int] | None:
 
 def naming(tx: Tx, digest: Digest) -> list[Track]:
     """Every track that names this blob."""
-    return [track_of(row) for row in tx.run(select_tracks().where(tracks.c.digest == digest.raw))]
+    return [track_of(row) for row in tx.run(_NAMING, {"raw": digest.raw})]
+
+
+def naming_any(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Track]]:
+    """Every track that names one of these blobs."""
+    found: dict[Digest, list[Track]] = {}
+    raw = {digest.raw for digest in digests}
+    for row in tx.run(select_tracks().where(tracks.c.digest.in_(raw)).order_by(tracks.c.seq)):
+        track = track_of(row)
+        found.setdefault(track.blob.digest, []).append(track)
+    return found
+
+
+def of_ids(tx: Tx, ids: Collection[str]) -> dict[str, Track]:
+    """The tracks of these ids; those that do not exist are left out."""
+    possible = {track_id for track_id in ids if "\x00" not in track_id}
+    rows = tx.run(select_tracks().where(tracks.c.id.in_(possible)))
+    return {row.id: track_of(row) for row in rows}
 
 
 def add(tx: Tx, track: Track, *, reborn: bool = True) -> Track:
@@ -127,6 +151,13 @@ def change(
     return _found(tx, track.id)
 
 
+def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
+    """Remembers what a person asked for of the track in a store, at its next revision."""
+    asked = {**track.asked, store: what}
+    tx.run(_ASK, {"track_id": track.id, "all_asked": json.dumps(asked)})
+    return _found(tx, track.id)
+
+
 def bury(tx: Tx, track: Track) -> None:
     """Removes the name and leaves a tombstone."""
     tx.run(delete(tracks).where(tracks.c.id == track.id))
@@ -156,10 +187,10 @@ def note_removals(
     tx: Tx,
     track_id: str,
     lines: list[tuple[str, str, int | None, Removal]],
-    sidecars: list[Sidecar],
+    sidecars: Sequence[Sidecar],
 ) -> None:
-    """Opens the receipt of a deletion: (store, key, copy or None, outcome) for each copy, and a
-    line for each of the track's sidecars."""
+    """Adds to a track's receipt: (store, key, copy or None, outcome) for each copy, and a line for
+    each of these sidecars."""
     of_copies = [(*line, None) for line in lines]
     of_sidecars = [(each.store, each.key, None, Removal.PENDING, each.id) for each in sidecars]
     rows = [
@@ -176,8 +207,31 @@ def note_removals(
     if rows:
         tx.run(insert(removals).values(confirmed_at=None), rows)
     settled = removals.c.outcome != Removal.PENDING
-    which = removals.c.track_id == track_id
+    which = and_(removals.c.track_id == track_id, removals.c.confirmed_at.is_(None))
     tx.run(update(removals).where(which, settled).values(confirmed_at=now()))
+
+
+def forget_removals(
+    tx: Tx, track_id: str, *, stores: Collection[str] | None = None, pending: bool = False
+) -> None:
+    """Takes lines out of a track's receipt: those of some stores, or those still pending."""
+    which = removals.c.track_id == track_id
+    if stores is not None:
+        which = and_(which, removals.c.store.in_(sorted(stores)))
+    if pending:
+        which = and_(which, removals.c.outcome == Removal.PENDING.value)
+    tx.run(delete(removals).where(which))
+
+
+def removed_at(tx: Tx, ids: Collection[str]) -> dict[tuple[str, str], float]:
+    """By track and store, when the last copy that went from there was confirmed to be gone."""
+    possible = {track_id for track_id in ids if "\x00" not in track_id}
+    rows = tx.run(
+        select(removals.c.track_id, removals.c.store, func.max(removals.c.confirmed_at).label("at"))
+        .where(removals.c.track_id.in_(possible), removals.c.outcome == Removal.REMOVED.value)
+        .group_by(removals.c.track_id, removals.c.store)
+    )
+    return {(row.track_id, row.store): row.at for row in rows}
 
 
 def confirm_removal(tx: Tx, copy_id: int) -> None:
@@ -199,17 +253,23 @@ def note_kept(tx: Tx, copy_id: int) -> None:
 
 
 def receipt(tx: Tx, track_id: str) -> Receipt | None:
-    """The receipt of a deletion."""
+    """The receipt of a deletion, or of what was withdrawn of a track that lives; None if neither
+    ever was."""
     stone = tombstone(tx, track_id)
-    if stone is None:
-        return None
+    track = None if stone else find(tx, track_id)
+    lines = _removal_lines(tx, track_id) if stone or track else ()
+    if stone is not None:
+        public = stone.visibility is Visibility.PUBLIC
+        return Receipt(track_id, stone.deleted_at, public, lines)
+    return Receipt(track_id, None, track.public, lines) if track and lines else None
+
+
+def _removal_lines(tx: Tx, track_id: str) -> tuple[RemovalLine, ...]:
     mine = select(removals).where(removals.c.track_id == track_id).order_by(removals.c.id)
-    lines = tuple(
+    return tuple(
         RemovalLine(row.store, row.key, Removal(row.outcome), row.confirmed_at)
         for row in tx.run(mine)
     )
-    public = stone.visibility is Visibility.PUBLIC
-    return Receipt(track_id, stone.deleted_at, public, lines)
 
 
 def page(tx: Tx, query: Query) -> Page:

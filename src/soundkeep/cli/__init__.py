@@ -23,6 +23,7 @@ from soundkeep.cli import (
     showing,
     standing,
     stores,
+    syncing,
 )
 from soundkeep.cli import settings as settings_verb
 from soundkeep.cli.failures import exit_code, sentence
@@ -44,6 +45,7 @@ app.command("ls")(showing.ls)
 app.command("show")(showing.show)
 app.command("get")(showing.get)
 app.command("rm")(removing.rm)
+app.command("sync")(syncing.sync)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)

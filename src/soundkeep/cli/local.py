@@ -13,7 +13,8 @@ from soundkeep.catalog.tracks import Query
 from soundkeep.cli.service import Document, Which
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
-from soundkeep.model import Lane
+from soundkeep.keep import Wanted
+from soundkeep.model import Lane, Operation, Receipt
 from soundkeep.settings import Settings
 from soundkeep.worker import Worker
 
@@ -66,10 +67,13 @@ class LocalService:
                 yield piece
 
     async def remove(self, track_id: str) -> Document:
-        return shown.receipt_json(await self._keep.remove(track_id))
+        return self._receipt(await self._keep.remove(track_id))
 
     async def receipt(self, track_id: str) -> Document:
-        return shown.receipt_json(await self._keep.receipt(track_id))
+        return self._receipt(await self._keep.receipt(track_id))
+
+    def _receipt(self, receipt: Receipt) -> Document:
+        return shown.receipt_json(receipt, self._keep.fronts.cache_seconds)
 
     async def status(self) -> Document:
         return (await self._keep.status()).as_json()
@@ -83,6 +87,11 @@ class LocalService:
 
     async def retry(self, track_id: str | None, store: str | None) -> int:
         return await self._keep.retry(track_id=track_id, store=store)
+
+    async def sync(self, order: Document) -> Document:
+        operation, ids = Operation(order["operation"]), tuple(order.get("track_ids", ()))
+        wanted = Wanted(**{**order, "operation": operation, "track_ids": ids})
+        return (await self._keep.sync(wanted)).as_json()
 
     async def settle(self, within_seconds: float) -> None:
         """A worker runs only now: before, every commit would have woken it for nothing."""

@@ -105,6 +105,9 @@ class RemoteService:
         which = _given({"track_id": track_id, "store": store})
         return int((await self._document("POST", "/api/copies/retry", json=which))["due"])
 
+    async def sync(self, order: Document) -> Document:
+        return await self._document("POST", "/api/sync", json=order)
+
     async def settle(self, within_seconds: float) -> None:
         """The server works on its own."""
 

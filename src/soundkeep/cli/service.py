@@ -82,6 +82,10 @@ class Service(Protocol):
         """Makes waiting work due now; answers how many rows."""
         ...
 
+    async def sync(self, order: Document) -> Document:
+        """Pushes tracks or withdraws them: takes and gives what `POST /api/sync` does."""
+        ...
+
     async def settle(self, within_seconds: float) -> None:
         """Does what is due, here; a server does it on its own, so there is nothing to wait for."""
         ...

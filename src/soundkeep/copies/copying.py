@@ -7,8 +7,9 @@ back through our own chunk hashes. Nothing here touches a row that the caller ha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from soundkeep.catalog import blobs, copies
@@ -67,9 +68,13 @@ class BlobSource:
 class Copier:
     """Carries out the chores `copy` and `verify`."""
 
-    def __init__(self, catalog: Catalog, reader: Reader) -> None:
+    def __init__(
+        self, catalog: Catalog, reader: Reader, cache_seconds: Mapping[str, int] | None = None
+    ) -> None:
+        """`cache_seconds` of each public store: what caches are told of what lies there."""
         self._catalog = catalog
         self._reader = reader
+        self._cache_seconds = cache_seconds or {}
 
     async def copy(self, store: Store, claimed: Claimed) -> None:
         """Writes a wanted copy from wherever the blob is good, and proves it.
@@ -90,6 +95,7 @@ class Copier:
         await self._put(store, claimed, BlobSource(self._reader, blob, landed, may_link=True))
 
     async def _put(self, store: Store, claimed: Claimed, source: BlobSource) -> None:
+        source = replace(source, cache_seconds=self._cache_seconds.get(store.name))
         receipt = await store.put(Key(claimed.copy.key), source)
         blob = source.blob
         verified = receipt.verified or await self._read_back(store, receipt.locator, blob)

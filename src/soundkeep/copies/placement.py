@@ -1,8 +1,9 @@
 """Where a blob belongs: a pure function of its names, the policy and the stores.
 
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
-track. A public store never gets anything of a private track. What a store cannot take (its
-`max_bytes`, its `types`) is not placed there.
+track. What a person asked for comes before both: a track withdrawn from a store is not placed
+there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
+private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there.
 
 Where a track's audio is placed, its sidecar is placed too, if the store is to have sidecars.
 """
@@ -10,14 +11,13 @@ Where a track's audio is placed, its sidecar is placed too, if the store is to h
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.sidecars import SidecarPlace
-from soundkeep.copies.layouts import may_meet
 from soundkeep.errors import BadPath, SettingsError
-from soundkeep.model import MAX_OWNER_CHARS, Blob, Track
+from soundkeep.model import Asked, Blob, Track
 from soundkeep.settings import Settings, StoreSettings
 from soundkeep.stores.interface import RESERVED_PREFIX, Key
 
@@ -27,15 +27,17 @@ DEFAULT_LAYOUT = "blobs/{digest}"
 DEFAULT_SIDECAR_LAYOUT = "tracks/{track_id}.json"
 
 _WORD = re.compile(r"\{([a-z_]*)\}")
+_SAMPLE = {"digest": "0" * 64, "track_id": "x", "owner": "x", "path": "x", "ext": "mp3"}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a store's keys are made, such as `audio/{track_id}.{ext}`. A name whose words make a
-    key that no store takes lies where `otherwise` says."""
+    key that no store takes, or one that is for others, lies where `otherwise` says."""
 
     text: str
     otherwise: str = DEFAULT_LAYOUT
+    spared: str | None = None  # a pattern: keys of this form are for sidecars
 
     @classmethod
     def parse(cls, text: str, *, public: bool) -> Layout:
@@ -66,24 +68,31 @@ class Layout:
         return cls(text)
 
     @classmethod
-    def parse_sidecars(cls, text: str, audio: Layout, *, public: bool) -> Layout:
+    def parse_sidecars(cls, text: str, *, public: bool) -> Layout:
         """How the keys of sidecars are made. Raises `SettingsError` as `parse` does, and for a
-        layout in which two tracks, or a track and the sound of one, could get one key."""
+        layout in which two tracks could get one key."""
         cls.parse(text, public=public)
         if "track_id" not in _WORD.findall(text):
             raise SettingsError(f"sidecar_key {text!r} must hold {{track_id}}: each track has one")
-        for mine in (text,) if _always_fits(text) else (text, DEFAULT_SIDECAR_LAYOUT):
-            for other in (audio.text, audio.otherwise):
-                if may_meet(mine, other):
-                    raise SettingsError(
-                        f"sidecar_key {mine!r}: a sidecar could get the key of a sound, which are "
-                        f"made by {other!r}; name another folder, or set sidecars = false"
-                    )
         return cls(text, DEFAULT_SIDECAR_LAYOUT)
+
+    def sparing(self, sidecars: Layout) -> Layout:
+        """The same for sounds, none of which gets a key that a sidecar could have.
+
+        Raises `SettingsError` if every sound, or every one that lies elsewhere for it, would.
+        """
+        pattern = "|".join(_pattern(text) for text in {sidecars.text, sidecars.otherwise})
+        for text in (self.text, self.otherwise):
+            if re.fullmatch(pattern, str(_fill(text, _SAMPLE))):
+                raise SettingsError(
+                    f"sidecar_key {sidecars.text!r}: a sidecar could get the key of a sound, which "
+                    f"are made by {text!r}; name another folder, or set sidecars = false"
+                )
+        return replace(self, spared=pattern)
 
     def key(self, blob: Blob, track: Track) -> Key:
         """The key of this track's copy: by the other layout if its own words make one that no
-        store takes, such as one too long, or one that is reserved."""
+        store takes, such as one too long, or one that is reserved or spared."""
         words = {
             "digest": blob.digest.hex,
             "track_id": track.id,
@@ -95,17 +104,18 @@ class Layout:
             key = _fill(self.text, words)
         except BadPath:
             return _fill(self.otherwise, words)
-        return _fill(self.otherwise, words) if str(key).startswith(RESERVED_PREFIX) else key
+        return _fill(self.otherwise, words) if self._is_for_others(str(key)) else key
+
+    def _is_for_others(self, key: str) -> bool:
+        if key.startswith(RESERVED_PREFIX):
+            return True
+        return self.spared is not None and re.fullmatch(self.spared, key) is not None
 
 
-def _always_fits(text: str) -> bool:
-    """Whether every track's words make a key by this layout."""
-    longest = {"digest": 64, "track_id": 128, "owner": MAX_OWNER_CHARS, "ext": 8, "path": 0}
-    try:
-        _fill(text, {word: "x" * length for word, length in longest.items()})
-    except BadPath:
-        return False
-    return "path" not in _WORD.findall(text)
+def _pattern(text: str) -> str:
+    """What keys of a layout look like; a word may be anything."""
+    parts = _WORD.split(text)
+    return ".+".join(re.escape(part) for part in parts[::2])
 
 
 def _free_words(segment: str) -> list[str]:
@@ -171,17 +181,17 @@ class Rules:
 
 def _rule(name: str, table: StoreSettings) -> StoreRule:
     layout = Layout.parse(table.key, public=table.public)
+    sidecars = None
+    if table.sidecars:
+        sidecars = Layout.parse_sidecars(table.sidecar_key, public=table.public)
+        layout = layout.sparing(sidecars)
     return StoreRule(
         name=name,
         layout=layout,
         public=table.public,
         max_bytes=table.max_bytes,
         types=frozenset(table.types) if table.types is not None else None,
-        sidecars=(
-            Layout.parse_sidecars(table.sidecar_key, layout, public=table.public)
-            if table.sidecars
-            else None
-        ),
+        sidecars=sidecars,
     )
 
 
@@ -191,7 +201,8 @@ def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place
         Place(store.name, str(store.layout.key(blob, track)))
         for store in rules.stores
         if store.takes(blob)
-        for track in _shown(names, store, rules.keep)
+        for track in names
+        if _belongs(track, store, rules.keep)
     )
 
 
@@ -207,9 +218,27 @@ def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozen
         )
         for store in rules.stores
         if store.takes(blob)
-        for track in _shown(names, store, rules.keep)
+        for track in names
+        if _belongs(track, store, rules.keep)
         if (key := store.sidecar_key(track)) is not None
     )
+
+
+def allowed(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
+    """Every (store, key) where a blob with these names may lie, placed there or not."""
+    return frozenset(
+        Place(store.name, str(store.layout.key(blob, track)))
+        for store in rules.stores
+        for track in names
+        if may_lie(track, store)
+    )
+
+
+def may_lie(track: Track, store: StoreRule) -> bool:
+    """Whether the store may hold a blob under this name, whatever settings place."""
+    if store.public and not track.public:
+        return False
+    return track.asked.get(store.name) is not Asked.WITHDRAWN
 
 
 def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
@@ -219,8 +248,7 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
     )
 
 
-def _shown(names: Collection[Track], store: StoreRule, keep: Iterable[str]) -> Iterable[Track]:
-    """The names under which this store may hold the blob."""
-    if store.public:
-        return (track for track in names if track.public)
-    return names if store.name in keep else ()
+def _belongs(track: Track, store: StoreRule, keep: Collection[str]) -> bool:
+    """Whether settings or a person place this name in the store."""
+    placed = store.public or store.name in keep or track.asked.get(store.name) is Asked.PUSHED
+    return placed and may_lie(track, store)

@@ -13,7 +13,7 @@ from soundkeep.catalog import blobs, copies, facts, sidecars, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.sidecars import SidecarPlace
-from soundkeep.copies.placement import Rules, place, place_sidecars
+from soundkeep.copies.placement import Rules, allowed, may_lie, place, place_sidecars
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Copy, CopyState, Lane, Sidecar, Track, Wish
 
@@ -65,7 +65,7 @@ def replan(
     before = after if names_before is None else place(blob, names_before, rules)
     current = copies.of_blob(tx, blob.digest)
     if names_before is not None:
-        before |= _shown_no_more(current, names_before, names, rules)
+        before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
     _replan_sidecars(tx, blob, names, names_before, rules, current)
 
@@ -131,15 +131,12 @@ def _replan_sidecars(
     rules: Rules,
     held: list[Copy],
 ) -> None:
-    """As `replan`, for the sidecars. Those in public stores of a track that is private now leave,
-    also if they rest there."""
+    """As `replan`, for the sidecars. Those of a track that may not lie there any more leave, also
+    if they rest there."""
     after = place_sidecars(blob, names, rules)
     current = sidecars.of_blob(tx, blob.digest)
-    private = {track.id for track in names if not track.public}
-    public = {store.name for store in rules.stores if store.public}
-    leaves = {
-        _place_of(each) for each in current if each.track_id in private and each.store in public
-    }
+    closed = {(r.name, t.id) for r in rules.stores for t in names if not may_lie(t, r)}
+    leaves = {_place_of(each) for each in current if (each.store, each.track_id) in closed}
     if names_before is not None:
         before = place_sidecars(blob, names_before, rules)
         leaves |= {Place(place.store, place.key) for place in before}
@@ -157,17 +154,22 @@ def _want_sidecars(
     sidecars.want(tx, blob.digest, places, writable)
 
 
-def _shown_no_more(
-    current: list[Copy], before: list[Track], after: list[Track], rules: Rules
+def _allowed_no_more(
+    blob: Blob, current: list[Copy], before: list[Track], after: list[Track], rules: Rules
 ) -> frozenset[Place]:
-    """The copies in public stores of a blob that was withdrawn just now.
+    """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 
-    Also those that rest there since a change of settings: the world can still read them.
+    Also what settings had unplaced, and under keys of a former layout: what rests in a public
+    store the world can still read.
     """
-    if any(track.public for track in after) or not any(track.public for track in before):
-        return frozenset()
-    public = {store.name for store in rules.stores if store.public}
-    return frozenset(Place(copy.store, copy.key) for copy in current if copy.store in public)
+    closed = {
+        store.name
+        for store in rules.stores
+        if any(may_lie(track, store) for track in before)
+        and not any(may_lie(track, store) for track in after)
+    }
+    everything = frozenset(Place(copy.store, copy.key) for copy in current if copy.store in closed)
+    return everything | allowed(blob, before, rules) - allowed(blob, after, rules)
 
 
 def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:

@@ -15,7 +15,7 @@ from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
-from soundkeep.copies import planning
+from soundkeep.copies import planning, receipts
 from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
 from soundkeep.errors import IdTaken, NoSuchTrack, PathTaken, RevisionChanged
@@ -26,7 +26,6 @@ from soundkeep.model import (
     CopyState,
     Lane,
     Receipt,
-    Removal,
     Track,
     Visibility,
     Wish,
@@ -128,7 +127,7 @@ def change(
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
     sidecars.follow(tx, track.blob.digest, track.id, changed.revision)
     if visibility is not track.visibility:
-        planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
+        receipts.replan_noting(tx, changed, rules, names_before)
     return changed
 
 
@@ -220,16 +219,5 @@ def _delete(tx: Tx, track: Track, rules: Rules) -> None:
     names_before = tracks.naming(tx, digest)
     tracks.bury(tx, track)
     planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
-    lines = [_removal(copy) for copy in copies.of_blob(tx, digest)]
-    tracks.note_removals(tx, track.id, lines, sidecars.of_track(tx, digest, track.id))
+    receipts.note_deleted(tx, track)
     blobs.forget_if_gone(tx, digest)
-
-
-def _removal(copy: Copy) -> tuple[str, str, int | None, Removal]:
-    going = copy.state is CopyState.UNWANTED or copy.wish is Wish.LEAVE
-    return (
-        copy.store,
-        copy.key,
-        copy.id if going else None,
-        Removal.PENDING if going else Removal.KEPT,
-    )

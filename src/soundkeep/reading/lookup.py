@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from soundkeep import model
-from soundkeep.catalog import copies, tracks
+from soundkeep.catalog import copies, stores, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.errors import BadId
 from soundkeep.model import Copy, Track
@@ -31,14 +31,16 @@ class Found:
 
     track: Track
     copies: tuple[Copy, ...]
+    out: frozenset[str] = frozenset()  # stores whose circuit is open, if that was to be seen
     prepared: object = None
 
 
 class Lookup:
     """Tracks by id."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, sees_outages: bool = False) -> None:
         self._catalog = catalog
+        self._sees_outages = sees_outages
         self._known: OrderedDict[str, tuple[float, Found | None]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[Found | None]] = {}
 
@@ -78,7 +80,7 @@ class Lookup:
 
     async def _ask(self, track_id: str) -> Found | None:
         expires_at = time.monotonic() + MAX_AGE_SECONDS
-        found = await self._catalog.read(_find, track_id)
+        found = await self._catalog.read(_find, track_id, self._sees_outages)
         if self._asking.get(track_id) is asyncio.current_task():
             self._remember(track_id, expires_at, found)
         return found
@@ -104,6 +106,9 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def _find(tx: Tx, track_id: str) -> Found | None:
+def _find(tx: Tx, track_id: str, sees_outages: bool) -> Found | None:
     track = tracks.find(tx, track_id)
-    return Found(track, tuple(copies.of_blob(tx, track.blob.digest))) if track else None
+    if track is None:
+        return None
+    out = stores.out(tx) if sees_outages else frozenset()
+    return Found(track, tuple(copies.of_blob(tx, track.blob.digest)), out)

@@ -17,7 +17,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import operations
-from soundkeep.web.api import ledger, tracks
+from soundkeep.web.api import ledger, sources, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
 from soundkeep.web.openapi import AUDIO, SECURITY
@@ -32,7 +32,8 @@ class Server:
 
     def __init__(self, house: House, admin_key: str) -> None:
         keep = house.keep
-        keys, lookup = KeyRing(admin_key), Lookup(keep.catalog)
+        keys = KeyRing(admin_key)
+        lookup = Lookup(keep.catalog, sees_outages=bool(keep.fronts.redirecting))
         self.delivery = Delivery(lookup, keep.reader, keep.stores, keys, keep.settings)
         self.context = Context(house, keys, lookup, self.delivery)
         self.api = make_api(self.context)
@@ -48,7 +49,14 @@ def make_api(context: Context) -> FastAPI:
     """Everything but the sound."""
     api = FastAPI(title="Soundkeep", version=__version__, docs_url=None, redoc_url=None)
     api.state.context = context
-    for router in (tracks.router, ledger.router, operations.router, pages.router):
+    for router in (
+        tracks.router,
+        sync.router,
+        sources.router,
+        ledger.router,
+        operations.router,
+        pages.router,
+    ):
         api.include_router(router)
     api.add_exception_handler(SoundkeepError, _refuse)
     api.add_exception_handler(RequestValidationError, _refuse_invalid)

@@ -29,6 +29,11 @@ class Context:
     def keep(self) -> Keep:
         return self.house.keep
 
+    @property
+    def origins(self) -> frozenset[str]:
+        """Whose pages may read sounds, and where they play."""
+        return frozenset(self.keep.settings.http.cors_origins)
+
     def base_url(self, request: Request) -> str:
         """What absolute URLs begin with: the setting, else what the client asked for."""
         configured = self.keep.settings.http.base_url
@@ -42,11 +47,16 @@ def context_of(request: Request) -> Context:
     return context
 
 
+def is_admin(context: Context, request: Request) -> bool:
+    """Whether the request carries the admin key."""
+    authorization = request.headers.get("authorization")
+    return context.keys.allows(authorization.encode("latin-1") if authorization else None)
+
+
 def admin_only(request: Request) -> Context:
     """Lets only the admin key through. Raises `Unauthorized`."""
     context = context_of(request)
-    authorization = request.headers.get("authorization")
-    if not context.keys.allows(authorization.encode("latin-1") if authorization else None):
+    if not is_admin(context, request):
         raise Unauthorized("this needs the admin key: Authorization: Bearer KEY")
     return context
 

@@ -5,6 +5,8 @@ copy at the exact byte when one fails. When nothing is left the connection is en
 `Content-Length`: a cut sound must never look like a whole one. What can be answered without
 waiting for anything is answered by `wire`, which asks `begin_at_once`. Measured choices are in
 docs/decisions/0005.
+
+A track with a good copy in a store of `delivery = redirect` is answered 307, always the long way.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import Any
 import structlog
 
 from soundkeep.access.keys import KeyRing
+from soundkeep.copies.fronts import Fronts
+from soundkeep.copies.placement import Rules
 from soundkeep.errors import CatalogUnavailable, SoundkeepError, Unplayable
 from soundkeep.model import Track
 from soundkeep.ranges import (
@@ -32,6 +36,7 @@ from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import Buffer
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
+from soundkeep.web.elsewhere import Elsewhere, Target
 from soundkeep.web.headers import (
     Headers,
     cors_headers,
@@ -46,6 +51,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/audio/"
+STREAM_HERE = b"delivery=stream"  # a query: the listener will not be sent elsewhere
 METHODS = b"GET, HEAD, OPTIONS"
 CONDITIONS = frozenset((b"if-none-match", b"if-range"))
 BODIES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
@@ -79,6 +85,8 @@ class Delivery:
         self._lookup = lookup
         self._reader = reader
         self._keys = keys
+        rules = Rules.of(settings)
+        self.elsewhere = Elsewhere(Fronts.of(settings, rules), stores, settings.policy.proof_age)
         self._origins = frozenset(settings.http.cors_origins)
         self._any_origin = (
             _lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
@@ -105,7 +113,7 @@ class Delivery:
         if not (CONDITIONS | BODIES).isdisjoint(fields):
             return None
         sound = self._known(url)
-        if sound is None:
+        if sound is None or sound.target is not None:
             return None
         if not (sound.public or self._keys.allows(fields.get(b"authorization"))):
             return None
@@ -163,7 +171,9 @@ class Delivery:
     def _prepared(self, found: Found) -> Sound:
         """Made once for each look-up, so once a second at most."""
         if not isinstance(found.prepared, Sound):
-            found.prepared = Sound(found.track, self._reader.order.best_file(found.copies))
+            local = self._reader.order.best_file(found.copies)
+            target = self.elsewhere.redirection(found.track, found.copies, found.out)
+            found.prepared = Sound(found.track, local, target)
         return found.prepared
 
     def _may_hear(self, sound: Sound, request: _Request) -> bool:
@@ -173,6 +183,8 @@ class Delivery:
         """Conditions come before the range (RFC 9110, 13.2.2)."""
         if not none_match_holds(request.text(b"if-none-match"), sound.etag):
             await request.send(304, sound.headers)
+            return
+        if sound.target is not None and await self._sent_elsewhere(sound.target, request):
             return
         asked = request.range_of(sound)
         if isinstance(asked, Unsatisfiable):
@@ -189,6 +201,18 @@ class Delivery:
                 await self._stream(body, stop - start, sound.head(asked), request)
             finally:
                 await body.close()
+
+    async def _sent_elsewhere(self, target: Target, request: _Request) -> bool:
+        """Sends the listener to a store, unless it asked for our own stream or nobody signs now.
+        Where to is true only now, so it is never cached."""
+        if request.wants_stream_here:
+            return False
+        address = await self.elsewhere.address(target)
+        if address is not None:
+            location = (b"location", address.url.encode("latin-1"))
+            empty, fleeting = (b"content-length", b"0"), (b"cache-control", b"no-store")
+            await request.send(307, [location, empty, fleeting])
+        return address is not None
 
     async def _stream(
         self, body: Body, size_bytes: int, head: tuple[int, Headers], request: _Request
@@ -229,14 +253,17 @@ class Delivery:
 class Sound:
     """A track as the hot path wants it: what can be made beforehand is made once."""
 
-    __slots__ = ("_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
+    __slots__ = (
+        "_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes", "target"
+    )  # fmt: skip
 
-    def __init__(self, track: Track, local: Local | None) -> None:
+    def __init__(self, track: Track, local: Local | None, target: Target | None) -> None:
         self.public = track.public
         self.blob = track.blob
         self.size_bytes = track.blob.size_bytes
         self.etag = etag_of(track)
         self.local = local  # the best copy and its file, if the best copy is a file
+        self.target = target  # where listeners are sent instead
         self.headers = sound_headers(track)
         self._whole = [*self.headers, (b"content-type", track.blob.sound.media_type.encode())]
         self._lines = _lines(self._whole)
@@ -267,13 +294,14 @@ class Sound:
 class _Request:
     """One request, as the hot path wants it."""
 
-    __slots__ = ("_origins", "_send", "headers", "method", "path", "receive")
+    __slots__ = ("_origins", "_query", "_send", "headers", "method", "path", "receive")
 
     def __init__(
         self, scope: Message, receive: Receive, send: Send, origins: frozenset[str]
     ) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self._query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive
         self._send = send
@@ -281,6 +309,11 @@ class _Request:
 
     def text(self, name: bytes) -> str | None:
         return _text(self.headers, name)
+
+    @property
+    def wants_stream_here(self) -> bool:
+        """Whether it says that it will not be sent elsewhere."""
+        return STREAM_HERE in self._query.split(b"&")
 
     def range_of(self, sound: Sound) -> ByteRange | Unsatisfiable | None:
         """What is asked for: a range has a meaning for GET only (RFC 9110, 14.2), and only of the

@@ -132,13 +132,15 @@ async def delete(context: Admin, track_id: str) -> JSONResponse:
     """Deletes a track: 202 with the receipt, 200 once every removal is confirmed."""
     receipt = await context.keep.remove(track_id)
     context.lookup.forget(track_id)
-    return JSONResponse(shown.receipt_json(receipt), status_code=200 if receipt.complete else 202)
+    document = shown.receipt_json(receipt, context.keep.fronts.cache_seconds)
+    return JSONResponse(document, status_code=200 if receipt.complete else 202)
 
 
 @router.get("/{track_id}/receipt")
 async def receipt(context: Admin, track_id: str) -> JSONResponse:
-    """Proof of a deletion, or of how far it has come."""
-    return JSONResponse(shown.receipt_json(await context.keep.receipt(track_id)))
+    """Proof of a deletion, or of what was withdrawn, or of how far that has come."""
+    receipt = await context.keep.receipt(track_id)
+    return JSONResponse(shown.receipt_json(receipt, context.keep.fronts.cache_seconds))
 
 
 @router.get("/{track_id}/copies")
@@ -147,20 +149,6 @@ async def copies(context: Admin, track_id: str) -> JSONResponse:
     view = await context.keep.track(track_id)
     sidecars = await context.keep.sidecars(track_id)
     return JSONResponse(shown.copies_json(view.copies, sidecars))
-
-
-@router.get("/{track_id}/sources")
-async def sources(request: Request, context: Admin, track_id: str) -> JSONResponse:
-    """Where the track plays, best first. For now our own stream, which fails over by itself."""
-    view = await context.keep.track(track_id)
-    source = {
-        "url": shown.audio_url(view.track, context.base_url(request)),
-        "kind": "stream",
-        "store": None,
-        "expires_at": None,
-        "media_type": view.track.blob.sound.media_type,
-    }
-    return JSONResponse(shown.items([source], None))
 
 
 def _title(value: object) -> str | None:

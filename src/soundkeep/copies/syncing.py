@@ -1,0 +1,204 @@
+"""Sync as an operation: a person pushes tracks to a store, or withdraws them from it.
+
+`ask` remembers what was asked for and runs placement, so that nothing undoes it later; the ledger
+does the rest, withdrawal by the copy law like any other. `look` says how far that has come, and
+before it was asked how far it would have to go. Neither calls a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from soundkeep.catalog import blobs, copies, tracks
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Tx
+from soundkeep.copies import receipts
+from soundkeep.copies.fronts import Fronts
+from soundkeep.copies.placement import Rules, StoreRule, place
+from soundkeep.digest import Digest
+from soundkeep.errors import Conflict, NoSuchStore, NoSuchTrack, NotTaken, TrackIsPrivate
+from soundkeep.model import (
+    Chore,
+    Copy,
+    CopyState,
+    Operation,
+    Standing,
+    StoreState,
+    Synced,
+    Track,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody asks for: one operation on tracks in some stores."""
+
+    operation: Operation
+    stores: tuple[StoreRule, ...]
+
+
+def stores_named(rules: Rules, name: str | None) -> tuple[StoreRule, ...]:
+    """The store of this name, or every public one. Raises `NoSuchStore`."""
+    found = tuple(r for r in rules.stores if (r.public if name is None else r.name == name))
+    if not found:
+        raise NoSuchStore(
+            f"there is no store {name}" if name else "there is no public store: name a store"
+        )
+    return found
+
+
+def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
+    """Remembers what was asked for of one track, makes the ledger follow, and makes what waits
+    there due now. What cannot be is passed over: `look` says why."""
+    track = tracks.find(tx, track_id)
+    if track is None or blobs.take(tx, track.blob.digest) is None:
+        return
+    for rule in order.stores:
+        # Read anew with its blob's row taken: nobody else changes or deletes it now.
+        track = tracks.find(tx, track_id)
+        if track is None or _refusal(track, rule, order.operation) is not None:
+            continue
+        if track.asked.get(rule.name) is not order.operation.asked:
+            names_before = tracks.naming(tx, track.blob.digest)
+            asked = tracks.ask(tx, track, rule.name, order.operation.asked)
+            receipts.replan_noting(tx, asked, rules, names_before)
+        copies.due_now(tx, store=rule.name, digest=track.blob.digest)
+
+
+def look(tx: Tx, ids: Collection[str], order: Order, rules: Rules, fronts: Fronts) -> list[Synced]:
+    """How each track stands in each store, in the order of `ids`."""
+    view = _View.of(tx, ids, rules, fronts)
+    return [line for track_id in ids for line in view.lines(track_id, order)]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the catalog knows of many tracks, read at once."""
+
+    found: dict[str, Track]
+    copies: dict[Digest, list[Copy]]
+    names: dict[Digest, list[Track]]
+    removed_at: dict[tuple[str, str], float]
+    stores: dict[str, StoreState]
+    rules: Rules
+    fronts: Fronts
+
+    @classmethod
+    def of(cls, tx: Tx, ids: Collection[str], rules: Rules, fronts: Fronts) -> _View:
+        found = tracks.of_ids(tx, ids)
+        digests = {track.blob.digest for track in found.values()}
+        return cls(
+            found,
+            copies.of_blobs(tx, digests),
+            tracks.naming_any(tx, digests),
+            tracks.removed_at(tx, ids),
+            store_rows.known(tx),
+            rules,
+            fronts,
+        )
+
+    def lines(self, track_id: str, order: Order) -> Iterator[Synced]:
+        track = self.found.get(track_id)
+        if track is None:
+            refusal = NoSuchTrack(f"there is no track {track_id}")
+            named = order.stores[0].name if len(order.stores) == 1 else None
+            yield Synced(track_id, order.operation, named, Standing.REFUSED, refusal=refusal)
+            return
+        for rule in order.stores:
+            yield self._line(track, rule, order.operation)
+
+    def _line(self, track: Track, rule: StoreRule, operation: Operation) -> Synced:
+        refusal = _refusal(track, rule, operation)
+        if refusal is not None:
+            refused = Standing.REFUSED
+            return Synced(track.id, operation, rule.name, refused, refusal=refusal)
+        if operation is Operation.UPLOAD:
+            return self._uploaded(track, rule)
+        return self._withdrawn(track, rule)
+
+    def _uploaded(self, track: Track, rule: StoreRule) -> Synced:
+        copy = next((c for c in self._of(track, rule) if c.key == _key(track, rule)), None)
+        due = _due_to_have(copy)
+        held = self.copies.get(track.blob.digest, ())
+        published = self.fronts.published(track, held)
+        return Synced(
+            track.id,
+            Operation.UPLOAD,
+            rule.name,
+            copy.state if copy else CopyState.WANTED,
+            due,
+            since=max(copy.since, track.created_at) if copy else None,
+            shown=next((one for one in published if one.store == rule.name), None),
+            why=self._why([copy] if copy else [], rule) if due else None,
+        )
+
+    def _withdrawn(self, track: Track, rule: StoreRule) -> Synced:
+        """What another name keeps there is not this track's any more."""
+        here = self._of(track, rule)
+        kept = self._kept_for_others(track, rule)
+        going = [copy for copy in here if copy.key not in kept]
+        operation = Operation.DELETE
+        if going:
+            first = going[0]
+            due, why = _due_to_be_rid_of(going), self._why(going, rule)
+            return Synced(
+                track.id, operation, rule.name, first.state, due, since=first.since, why=why
+            )
+        if here:
+            return Synced(track.id, operation, rule.name, Standing.KEPT)
+        at = self.removed_at.get((track.id, rule.name))
+        seconds = self.fronts.cache_seconds.get(rule.name)
+        until = at + seconds if at is not None and seconds is not None else None
+        return Synced(track.id, operation, rule.name, Standing.GONE, since=at, cached_until=until)
+
+    def _of(self, track: Track, rule: StoreRule) -> list[Copy]:
+        """The copies in the store that are the track's, also those under keys of a former layout;
+        but none that only another name has there."""
+        others = {_key(name, rule) for name in self._others(track)} - {_key(track, rule)}
+        held = self.copies.get(track.blob.digest, [])
+        return [copy for copy in held if copy.store == rule.name and copy.key not in others]
+
+    def _kept_for_others(self, track: Track, rule: StoreRule) -> set[str]:
+        placed = place(track.blob, self._others(track), self.rules)
+        return {key for key in (_key(track, rule),) if Place(rule.name, key) in placed}
+
+    def _others(self, track: Track) -> list[Track]:
+        return [name for name in self.names.get(track.blob.digest, ()) if name.id != track.id]
+
+    def _why(self, waiting: Iterable[Copy], rule: StoreRule) -> str | None:
+        """What keeps it: the store's own outage first, else what the last attempt said."""
+        state = self.stores.get(rule.name)
+        if state is not None and state.opened_at is not None:
+            return f"{rule.name} is out: {state.error_code}: {state.error}"
+        return next((copy.last_error for copy in waiting if copy.last_error), None)
+
+
+def _refusal(track: Track, rule: StoreRule, operation: Operation) -> Conflict | None:
+    """Why this cannot be. Withdrawing always can."""
+    if operation is Operation.DELETE:
+        return None
+    if rule.public and not track.public:
+        return TrackIsPrivate(f"{track.id} is private, and {rule.name} is a public store")
+    if not rule.takes(track.blob):
+        size, kind = track.blob.size_bytes, track.blob.sound.media_type
+        return NotTaken(f"{rule.name} does not take {kind} of {size} bytes: see its settings")
+    return None
+
+
+def _due_to_have(copy: Copy | None) -> tuple[Chore, ...]:
+    if copy is None or copy.state is CopyState.WANTED:
+        return (Chore.COPY,)
+    if copy.state is CopyState.UNWANTED:
+        return (Chore.DROP, Chore.COPY)
+    return (Chore.VERIFY,) if copy.state is CopyState.DOUBTED else ()
+
+
+def _due_to_be_rid_of(going: Iterable[Copy]) -> tuple[Chore, ...]:
+    released = all(copy.state is CopyState.UNWANTED for copy in going)
+    return (Chore.DROP,) if released else (Chore.LEAVE, Chore.DROP)
+
+
+def _key(track: Track, rule: StoreRule) -> str:
+    return str(rule.layout.key(track.blob, track))
