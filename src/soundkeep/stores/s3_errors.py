@@ -114,7 +114,7 @@ BY_STATUS: dict[int, Meaning] = {
     429: SLOWER,
     501: CANNOT,
     507: FULL,
-}  # all other 3xx are no S3, 4xx cannot be done, 5xx may pass
+}  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
 
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
@@ -155,7 +155,9 @@ class Refusal:
         return BY_CODE.get(self.code) or BY_STATUS.get(self.status) or self._by_class()
 
     def _by_class(self) -> Meaning:
-        return DOWN if self.status >= 500 else NOT_S3 if self.status < 400 else CANNOT
+        if self.status >= 500:
+            return DOWN
+        return CANNOT if self.code else NOT_S3
 
     def _said(self) -> str:
         return f"HTTP {self.status} {self.code}".strip()
@@ -191,7 +193,11 @@ def _broken(error: Exception) -> Meaning:
 
 def _reason(error: BaseException) -> BaseException:
     """The fault below, where a library wraps it."""
-    while inner := getattr(error, "certificate_error", None) or error.__cause__:
+    while inner := (
+        getattr(error, "certificate_error", None)
+        or getattr(error, "kwargs", {}).get("error")
+        or error.__cause__
+    ):
         error = inner
     return error
 
