@@ -38,6 +38,8 @@ from soundkeep.errors import LeaseLost, SoundkeepError, Throttled
 from soundkeep.model import Chore
 from soundkeep.stores.interface import Store
 
+SMALL = 4  # of these at once for each of the others
+
 log = structlog.get_logger()
 
 
@@ -50,12 +52,16 @@ class Leased(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A chore: where its rows are, how they are claimed, and the action on one that is leased."""
+    """A chore: where its rows are, how they are claimed, and the action on one that is leased.
+
+    `share` is how many of its actions count as one: small ones are claimed and run by the batch.
+    """
 
     chore: Chore
     table: Table
     claim: Callable[..., list[Any]]
     act: Callable[[Store, Any], Awaitable[None]]
+    share: int = 1
 
 
 def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind, ...]:
@@ -63,8 +69,8 @@ def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind
     return (
         Kind(Chore.VERIFY, copies_table, copies.claim, copier.verify),
         Kind(Chore.COPY, copies_table, copies.claim, copier.copy),
-        Kind(Chore.WRITE_SIDECAR, sidecars_table, sidecars.claim, keeper.write),
-        Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecars.claim, keeper.remove),
+        Kind(Chore.WRITE_SIDECAR, sidecars_table, sidecars.claim, keeper.write, SMALL),
+        Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecars.claim, keeper.remove, SMALL),
         Kind(Chore.LEAVE, copies_table, copies.claim, dropper.leave),
         Kind(Chore.DROP, copies_table, copies.claim, dropper.drop),
     )

@@ -131,8 +131,9 @@ class Worker:
         return [(self._kinds[chore].table, chore, store) for chore, store in pairs]
 
     def _free(self, pair: Pair) -> int:
-        limit = self._house.concurrency(pair[1])
-        return min(limit, self._allowance.get(pair[1], limit)) - len(self._running[pair])
+        chore, store = pair
+        limit = self._house.concurrency(store) * self._kinds[chore].share
+        return min(limit, self._allowance.get(store, limit)) - len(self._running[pair])
 
     async def _claim(self, pair: Pair, limit: int) -> None:
         chore, store = pair

@@ -42,6 +42,8 @@ from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost
 from soundkeep.model import Chore, Lane, Sidecar, Wish
 
+LATER_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class SidecarPlace:
@@ -62,7 +64,14 @@ class ClaimedSidecar:
     sidecar: Sidecar
 
 
-LATER_SECONDS = 5.0
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of a put."""
+
+    claimed: ClaimedSidecar
+    revision: int
+    locator: str
+
 
 _LEASED = sidecars.c.lease_token.is_not(None)
 _DUE_AFTER_ANY_LEASE = case((_LEASED, sidecars.c.due_at), else_=now())
@@ -274,16 +283,18 @@ def claim(
     return [ClaimedSidecar(lease, sidecar_of(row)) for lease, row in leased]
 
 
-def note_written(tx: Tx, claimed: ClaimedSidecar, revision: int, locator: str) -> None:
-    """The store has the track's sidecar at this revision. It is at rest unless something else was
-    asked for meanwhile. Raises `LeaseLost`."""
-    lease = claimed.lease
-    outcome = {"shows": revision, "lies_at": locator}
-    held = {"of_row": lease.row_id, "of_token": lease.token}
-    row = tx.run(_WRITTEN, outcome | held).first()
-    if row is None:
-        raise LeaseLost
-    tx.wakes |= row.chore is not None
+def note_written(tx: Tx, outcomes: Iterable[Written]) -> list[bool]:
+    """Stores have these sidecars at these revisions. Each is at rest unless something else was
+    asked for meanwhile. Answers for each whether the lease still held; else nothing was noted."""
+    return [_note_written(tx, outcome) for outcome in outcomes]
+
+
+def _note_written(tx: Tx, outcome: Written) -> bool:
+    lease = outcome.claimed.lease
+    shown = {"shows": outcome.revision, "lies_at": outcome.locator}
+    row = tx.run(_WRITTEN, shown | {"of_row": lease.row_id, "of_token": lease.token}).first()
+    tx.wakes |= row is not None and row.chore is not None
+    return row is not None
 
 
 def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:

@@ -57,6 +57,7 @@ class Tombstone:
 
 # Made once: building a statement costs more than running it.
 _OF_ID = select_tracks().where(tracks.c.id == bindparam("track_id"))
+_OF_IDS = select_tracks().where(tracks.c.id.in_(bindparam("track_ids", expanding=True)))
 _AT_PATH = select_tracks().where(
     tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path")
 )
@@ -80,6 +81,11 @@ def find(tx: Tx, track_id: str) -> Track | None:
         return None  # no id holds it, and PostgreSQL refuses to look
     row = tx.run(_OF_ID, {"track_id": track_id}).first()
     return track_of(row) if row else None
+
+
+def find_all(tx: Tx, track_ids: Collection[str]) -> dict[str, Track]:
+    """Those of these tracks that there are, by id."""
+    return {row.id: track_of(row) for row in tx.run(_OF_IDS, {"track_ids": list(track_ids)})}
 
 
 def at_path(tx: Tx, owner: str, path: str) -> Track | None:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from soundkeep.catalog import copies, sidecars, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.sidecars import ClaimedSidecar
+from soundkeep.catalog.gathering import Gathered
+from soundkeep.catalog.sidecars import ClaimedSidecar, Written
 from soundkeep.copies.sidecar_form import MEDIA_TYPE, sidecar_bytes
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.model import Sidecar, Track
@@ -27,25 +28,24 @@ class SidecarKeeper:
     def __init__(self, catalog: Catalog, public: Mapping[str, int]) -> None:
         self._catalog = catalog
         self._public = public
+        # They come in bursts: one transaction for all of a burst instead of two for each.
+        self._track = Gathered(self._tracks)
+        self._note = Gathered(self._note_all)
 
     async def write(self, store: Store, claimed: ClaimedSidecar) -> None:
         """Writes the sidecar as its track is now. Raises `StoreError`, `LeaseLost`."""
         sidecar = claimed.sidecar
-        track = await self._catalog.read(tracks.find, sidecar.track_id)
+        track = await self._track(sidecar.track_id)
         if track is None or (store.name in self._public and not track.public):
             # It was deleted or withdrawn since the claim, and the row says so by now.
             await self._catalog.write(sidecars.come_back_later, claimed)
             return
         receipt = await store.put(Key(sidecar.key), self._source(store.name, sidecar, track))
-        try:
-            await self._catalog.write(
-                sidecars.note_written, claimed, track.revision, receipt.locator
-            )
-        except LeaseLost:
+        if not await self._note(Written(claimed, track.revision, receipt.locator)):
             # Our lease ran out under the put: it may have replaced a newer one, or left one that
             # no row knows of.
             await self._catalog.write(sidecars.written_too_late, sidecar, receipt.locator)
-            raise
+            raise LeaseLost
 
     async def remove(self, store: Store, claimed: ClaimedSidecar) -> None:
         """Removes the sidecar and confirms that it is gone. Raises `StoreError`, `LeaseLost`."""
@@ -58,6 +58,13 @@ class SidecarKeeper:
             # While the row is ours this changes nothing: it is not wanted.
             await self._catalog.write(sidecars.removed_too_late, sidecar)
             raise
+
+    async def _tracks(self, track_ids: list[str]) -> list[Track | None]:
+        found = await self._catalog.read(tracks.find_all, track_ids)
+        return [found.get(track_id) for track_id in track_ids]
+
+    async def _note_all(self, outcomes: list[Written]) -> list[bool]:
+        return await self._catalog.write(sidecars.note_written, outcomes)
 
     def _source(self, store: str, sidecar: Sidecar, track: Track) -> BytesSource:
         public = store in self._public

@@ -16,7 +16,7 @@ from soundkeep.catalog.coverage import SidecarCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import now
 from soundkeep.catalog.schema import sidecars as table
-from soundkeep.catalog.sidecars import ClaimedSidecar
+from soundkeep.catalog.sidecars import ClaimedSidecar, Written
 from soundkeep.copies import planning
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
@@ -82,12 +82,19 @@ async def claim(
     return claimed
 
 
+async def note(catalog: Catalog, claimed: ClaimedSidecar, revision: int = 1) -> bool:
+    """Writes the outcome of a put; whether the lease still held."""
+    outcome = Written(claimed, revision, claimed.sidecar.key)
+    [held] = await catalog.write(sidecars.note_written, [outcome])
+    return held
+
+
 async def write(catalog: Catalog, store: str = "disk") -> None:
     """As the worker does, without a store."""
     claimed = await claim(catalog, Chore.WRITE_SIDECAR, store)
     track = await catalog.read(tracks.find, claimed.sidecar.track_id)
     assert track is not None
-    await catalog.write(sidecars.note_written, claimed, track.revision, claimed.sidecar.key)
+    assert await note(catalog, claimed, track.revision)
 
 
 async def rename(catalog: Catalog, name: str, title: str) -> None:
@@ -198,7 +205,7 @@ async def test_a_change_while_it_is_written_makes_it_due_again_at_once(catalog: 
     claimed = await claim(catalog, Chore.WRITE_SIDECAR)
     await rename(catalog, "one", "Another")
     assert not await is_due(catalog, Chore.WRITE_SIDECAR), "its holder still writes"
-    await catalog.write(sidecars.note_written, claimed, 1, "k")
+    assert await note(catalog, claimed)
     assert await is_due(catalog, Chore.WRITE_SIDECAR)
     await write(catalog)
     [row] = await rows(catalog)
@@ -225,7 +232,7 @@ async def test_changes_and_outcomes_at_once_never_leave_an_old_sidecar_at_rest(
         assert track is not None
         await asyncio.gather(
             rename(catalog, "one", f"title {number}"),
-            catalog.write(sidecars.note_written, claimed, track.revision, "k"),
+            note(catalog, claimed, track.revision),
         )
         [row] = await rows(catalog)
         assert row.state is SidecarState.DUE
@@ -255,7 +262,7 @@ async def test_a_deletion_while_it_is_written_is_carried_out_by_whoever_comes_ne
     claimed = await claim(catalog, Chore.WRITE_SIDECAR)
     await catalog.write(recording.remove, "one", RULES)
     assert not await is_due(catalog, Chore.REMOVE_SIDECAR), "its holder may still be writing"
-    await catalog.write(sidecars.note_written, claimed, 1, "k")
+    assert await note(catalog, claimed)
     assert await is_due(catalog, Chore.REMOVE_SIDECAR)
 
 
@@ -310,8 +317,7 @@ async def test_one_that_was_written_after_its_row_was_gone_is_removed(catalog: C
     late = await claim(catalog, Chore.WRITE_SIDECAR, lease_seconds=0)
     await catalog.write(recording.remove, "one", RULES)
     await catalog.write(sidecars.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
-    with pytest.raises(LeaseLost):
-        await catalog.write(sidecars.note_written, late, 1, "k")
+    assert not await note(catalog, late)
     await catalog.write(sidecars.written_too_late, late.sidecar, "k")
     claimed = await claim(catalog, Chore.REMOVE_SIDECAR)
     assert (claimed.sidecar.key, claimed.sidecar.locator) == (late.sidecar.key, "k")
@@ -344,7 +350,7 @@ async def test_tracks_that_were_there_before_get_theirs_when_settings_change(
             sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=1,
             lease_seconds=LEASE,
         )  # fmt: skip
-        await catalog.write(sidecars.note_written, claimed, 1, "k")
+        assert await note(catalog, claimed)
     counted = await catalog.read(coverage.count)
     assert {each.store: each.sidecars for each in counted.stores}["disk"] == SidecarCoverage(3)
 
