@@ -142,6 +142,9 @@ async def test_withdrawing_makes_its_own_copy_leave_and_no_other(catalog: Catalo
         ("cdn", "audio/one"): LEAVING,
         ("cdn", "audio/two"): KEPT,
     }
+    await drop_what_leaves(catalog)
+    assert (await withdraw(catalog, "one", "cdn")).state is Standing.GONE
+    assert (await push(catalog, "two", "cdn")).state is CopyState.PRESENT
 
 
 async def test_pushing_what_is_leaving_keeps_it_and_voids_the_receipt(catalog: Catalog) -> None:
@@ -206,6 +209,20 @@ async def test_what_rests_somewhere_leaves_it_when_that_is_asked(catalog: Catalo
     assert (await wishes(catalog))["vault", "blobs/"] is RESTING
     await withdraw(catalog, "one", "vault")
     assert (await wishes(catalog))["vault", "blobs/"] is LEAVING
+
+
+async def test_what_rests_under_a_name_of_its_own_leaves_without_the_others(
+    catalog: Catalog,
+) -> None:
+    shelf = (StoreRule("disk", Layout(DEFAULT_LAYOUT)), StoreRule("vault", OWN))
+    await kept(catalog, "one", "two", rules=Rules(("disk", "vault"), shelf))
+    await replanned(catalog, Rules(("disk",), shelf))
+    await withdraw(catalog, "one", "vault", Rules(("disk",), shelf))
+    assert await wishes(catalog) == {
+        ("disk", "blobs/"): KEPT,
+        ("vault", "audio/one"): LEAVING,
+        ("vault", "audio/two"): RESTING,
+    }
 
 
 async def test_what_lies_under_a_former_key_leaves_too(catalog: Catalog) -> None:

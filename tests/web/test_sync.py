@@ -331,6 +331,19 @@ def test_a_bad_order_is_refused_before_anything_is_done(
     assert (answer.status, answer.json["code"]) == (status, code)
 
 
+def test_every_field_of_an_order_is_described(server: Server) -> None:
+    paths = server.ask("GET", "/openapi.json", key=None).json["paths"]
+
+    def fields(path: str) -> set[str]:
+        body = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        return set(body["schema"]["properties"])
+
+    of_one = {"operation", "store", "dry_run", "wait_seconds"}
+    assert fields("/api/tracks/{track_id}/sync") == of_one
+    assert fields("/api/sync") == of_one | {"track_ids", "prefix", "limit", "cursor"}
+    assert "307" in paths["/audio/{track_id}"]["get"]["responses"]
+
+
 def test_nobody_without_the_key_pushes_or_withdraws(server: Server) -> None:
     track = upload(server)
     for path in ("/api/sync", f"/api/tracks/{track['id']}/sync"):

@@ -36,6 +36,13 @@ _GET: dict[str, Any] = {
         _asked("Range", "bytes=first-last, bytes=first- or bytes=-last"),
         _asked("If-Range", "the ETag under which a range is wanted; else the whole is sent"),
         _asked("If-None-Match", "ETags that the client has"),
+        {
+            "name": "delivery",
+            "in": "query",
+            "required": False,
+            "description": "stream: never send me to a store",
+            "schema": {"type": "string", "enum": ["stream"]},
+        },
     ],
     "responses": {
         "200": {"description": "the whole sound", "headers": _ALWAYS, "content": _BYTES},
@@ -45,6 +52,10 @@ _GET: dict[str, Any] = {
             "content": _BYTES,
         },
         "304": {"description": "the client has it", "headers": _ALWAYS},
+        "307": {
+            "description": "a store serves it (`delivery = redirect`)",
+            "headers": {"Location": _header("its copy there; never cached")},
+        },
         "404": {"description": "no such track, or not without a key"},
         "416": {
             "description": "the range lies beyond the end",

@@ -17,9 +17,10 @@ from soundkeep.errors import BadInput
 MAX_BYTES = 1024 * 1024
 
 
-def described(*, required: bool) -> dict[str, Any]:
-    """What the API's description says of such a body."""
-    content = {"application/json": {"schema": {"type": "object"}}}
+def described(*, required: bool, **fields: dict[str, Any]) -> dict[str, Any]:
+    """What the API's description says of such a body, and of its fields."""
+    schema = {"type": "object", **({"properties": fields} if fields else {})}
+    content = {"application/json": {"schema": schema}}
     return {"requestBody": {"required": required, "content": content}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,11 +18,22 @@ from soundkeep.web.context import Context, Working
 router = APIRouter(prefix="/api", tags=["sync"])
 
 MAX_WAIT_SECONDS = 30
-OF_EVERY_SYNC = {"operation", "store", "dry_run", "wait_seconds"}
-OF_MANY = OF_EVERY_SYNC | {"track_ids", "prefix", "limit", "cursor"}
+OF_EVERY_SYNC: dict[str, Any] = {
+    "operation": {"type": "string", "enum": [*Operation], "default": Operation.UPLOAD},
+    "store": {"type": "string", "description": "by default every public store"},
+    "dry_run": {"type": "boolean", "default": False},
+    "wait_seconds": {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS, "default": 0},
+}
+OF_MANY: dict[str, Any] = {
+    **OF_EVERY_SYNC,
+    "track_ids": {"type": "array", "items": {"type": "string"}, "maxItems": MAX_PAGE},
+    "prefix": {"type": "string", "description": "of paths, instead of track_ids"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": MAX_PAGE},
+    "cursor": {"type": "string", "description": "the last answer's next_cursor"},
+}
 
 
-@router.post("/tracks/{track_id}/sync", openapi_extra=described(required=False))
+@router.post("/tracks/{track_id}/sync", openapi_extra=described(required=False, **OF_EVERY_SYNC))
 async def sync_one(request: Request, context: Working, track_id: str) -> JSONResponse:
     """Pushes one track to `store` (every public one by default), or withdraws it from there.
 
@@ -37,7 +49,7 @@ async def sync_one(request: Request, context: Working, track_id: str) -> JSONRes
     return JSONResponse(page.as_json())
 
 
-@router.post("/sync", openapi_extra=described(required=True))
+@router.post("/sync", openapi_extra=described(required=True, **OF_MANY))
 async def sync_many(request: Request, context: Working) -> JSONResponse:
     """The same for `track_ids` or for every track whose path begins with `prefix`, up to 1,000 a
     call; `next_cursor` leads on. What one track cannot is said on its line and fails no other."""
@@ -55,8 +67,8 @@ async def _synced(context: Context, wanted: Wanted) -> SyncPage:
 class _Body:
     """The fields of a request, each of its type. Raises `BadInput`."""
 
-    def __init__(self, fields: dict[str, Any], known: set[str]) -> None:
-        if unknown := sorted(set(fields) - known):
+    def __init__(self, fields: dict[str, Any], known: Collection[str]) -> None:
+        if unknown := sorted(set(fields).difference(known)):
             raise BadInput(
                 f"there is no field {unknown[0]!r}; there are {', '.join(sorted(known))}"
             )
