@@ -1,4 +1,4 @@
-"""Fixtures for every test: the two databases, real ones."""
+"""Fixtures for every test: real databases and real S3 servers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from servers.postgres import Postgres, running_postgres
+from servers.rclone_s3 import running_rclone
+from servers.s3_plain import Bucket
+from servers.seaweed import SeaweedFS, running_seaweed
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,17 @@ def database_url(request: pytest.FixtureRequest) -> str:
     url = request.getfixturevalue(f"{request.param}_url")
     assert isinstance(url, str)
     return url
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedFS]:
+    """A SeaweedFS for the whole run. A test that kills it starts one of its own."""
+    with running_seaweed() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone_s3() -> Iterator[Bucket]:
+    """A bucket in rclone's S3, for the whole run."""
+    with running_rclone() as bucket:
+        yield bucket

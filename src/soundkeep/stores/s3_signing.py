@@ -1,0 +1,147 @@
+"""Signature version 4, as S3 wants it, cheap enough to be made for every request.
+
+The key that signs is derived once a day and the rest is two hashes, so a presigned URL costs a
+few microseconds where a general client takes a hundred. `Address` says where a bucket lies;
+`Signer` makes headers and URLs. Nothing here talks to anybody.
+
+The algorithm is described in AWS's "Signature Version 4 signing process"; the tests compare every
+signature with one made by botocore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from soundkeep.errors import Misconfigured
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+UNSIGNED = "UNSIGNED-PAYLOAD"
+NOTHING = hashlib.sha256(b"").hexdigest()  # the payload of a request without a body
+LONGEST_LINK_SECONDS = 7 * 24 * 3600  # what version 4 allows
+
+Style = Literal["path", "virtual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who asks. `session_token` belongs to credentials that were lent for a time."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a bucket lies. With `path` it is part of the path, with `virtual` of the host."""
+
+    scheme: str
+    host: str  # with the port, as the header `Host` has it
+    base: str  # what comes before a key's slash
+
+    @classmethod
+    def of(cls, endpoint: str, bucket: str, style: Style) -> Address:
+        """Raises `Misconfigured` for what is no address of a server."""
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise Misconfigured(f"an endpoint is https://HOST or http://HOST, not {endpoint}")
+        base = parts.path.rstrip("/")
+        if style == "virtual":
+            return cls(parts.scheme, f"{bucket}.{parts.netloc}", base)
+        return cls(parts.scheme, parts.netloc, f"{base}/{encoded(bucket)}")
+
+    def path(self, key: str) -> str:
+        """The path of an object, encoded as it is signed and sent."""
+        return f"{self.base}/{quote(key, safe='/~')}"
+
+    def url(self, path: str) -> str:
+        return f"{self.scheme}://{self.host}{path}"
+
+
+class Signer:
+    """Signs requests to one address."""
+
+    def __init__(
+        self,
+        address: Address,
+        credentials: Credentials,
+        region: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._region = region
+        self._clock = clock
+        self._day = ""
+        self._key = b""
+        self._scope = ""
+
+    def headers(
+        self, method: str, path: str, extra: Mapping[str, str], payload: str
+    ) -> dict[str, str]:
+        """All headers of a request, signed. `payload` is the SHA-256 of the body in hex.
+
+        Of `extra`, names in lower case, those are signed that must be: `x-amz-…`.
+        """
+        stamp = self._stamp()
+        headers = {**extra, "x-amz-content-sha256": payload, "x-amz-date": stamp}
+        if token := self._credentials.session_token:
+            headers["x-amz-security-token"] = token
+        signed = {"host": self._address.host}
+        signed |= {name: headers[name] for name in sorted(headers) if name.startswith("x-amz-")}
+        names = ";".join(signed)
+        lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
+        signature = self._signature(stamp, f"{method}\n{path}\n\n{lines}\n{names}\n{payload}")
+        credential = f"{self._credentials.access_key}/{self._scope}"
+        headers["authorization"] = (
+            f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        )
+        return headers
+
+    def url(self, path: str, expires_in_seconds: int) -> str:
+        """A URL at which anybody may read the object until it expires; a week at most."""
+        stamp = self._stamp()
+        seconds = max(1, min(expires_in_seconds, LONGEST_LINK_SECONDS))
+        access_key, token = self._credentials.access_key, self._credentials.session_token
+        query = (
+            f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={encoded(f'{access_key}/{self._scope}')}"
+            f"&X-Amz-Date={stamp}&X-Amz-Expires={seconds}"
+            + (f"&X-Amz-Security-Token={encoded(token)}" if token else "")
+            + "&X-Amz-SignedHeaders=host"
+        )
+        host = self._address.host
+        signature = self._signature(stamp, f"GET\n{path}\n{query}\nhost:{host}\n\nhost\n{UNSIGNED}")
+        return self._address.url(f"{path}?{query}&X-Amz-Signature={signature}")
+
+    def _stamp(self) -> str:
+        """The time as it is signed; a new day has a new key."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
+        if not stamp.startswith(self._day) or not self._day:
+            self._begin_day(stamp[:8])
+        return stamp
+
+    def _begin_day(self, day: str) -> None:
+        key = f"AWS4{self._credentials.secret_key}".encode()
+        for part in (day, self._region, "s3", "aws4_request"):
+            key = _hmac(key, part)
+        self._day, self._key, self._scope = day, key, f"{day}/{self._region}/s3/aws4_request"
+
+    def _signature(self, stamp: str, request: str) -> str:
+        """Call `_stamp` first: it sees to the key of the day."""
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        return _hmac(self._key, f"{ALGORITHM}\n{stamp}\n{self._scope}\n{digest}").hex()
+
+
+def encoded(text: str) -> str:
+    """As a value in a query is signed: everything but letters, digits and `-._~`."""
+    return quote(text, safe="~")
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.digest(key, text.encode(), "sha256")
