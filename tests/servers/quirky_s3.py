@@ -146,7 +146,7 @@ class Generated(Sequence[str]):
     """Keys in order that are made when they are looked at."""
 
     def __init__(self, prefix: str, count: int) -> None:
-        self._prefix, self._count = prefix, count
+        self.prefix, self._count = prefix, count
 
     def __len__(self) -> int:
         return self._count
@@ -154,7 +154,7 @@ class Generated(Sequence[str]):
     def __getitem__(self, at: int) -> str:  # type: ignore[override] # slices are not asked for
         if not 0 <= at < self._count:
             raise IndexError(at)
-        return f"{self._prefix}{at:08d}"
+        return f"{self.prefix}{at:08d}"
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ class QuirkyS3:
         self.clock_ahead = timedelta()
         self.objects: dict[str, Kept] = {}
         self.uploads: dict[str, Upload] = {}
-        self.generated: Sequence[str] = ()  # listed beside what is kept, if anything is
+        self.generated: Generated | None = None  # listed under its prefix, instead of what is kept
         self.requests: list[str] = []
         self.port = 0
         self._trouble: Trouble | None = None
@@ -310,8 +310,11 @@ class QuirkyS3:
         raise Refused(405, "MethodNotAllowed", "Not on a bucket")
 
     def _list(self, query: Mapping[str, str]) -> Answer:
-        keys = self.generated or sorted(self.objects)
+        if "delimiter" in query:
+            raise Refused(501, "NotImplemented", "There are no directories here")
         prefix = query.get("prefix", "")
+        made_up = self.generated is not None and prefix.startswith(self.generated.prefix)
+        keys = self.generated if made_up and self.generated else sorted(self.objects)
         after = query.get("start-after", "")
         if token := query.get("continuation-token", ""):
             after = base64.urlsafe_b64decode(token).decode()
@@ -496,7 +499,7 @@ def _ranged(answer: Answer, request: Request) -> Answer:
 def _spoilt(answer: Answer, how: str, request: Request) -> Answer:
     """What comes of a good answer."""
     body = answer.body
-    if how == "etag":
+    if how == "etag" and "uploadId" not in request.target:
         return answer.with_headers(ETag='"0xNotAnMD5"') if "ETag" in answer.headers else answer
     if how == "complete" and request.method == "POST" and b"CompleteMultipart" in body:
         told = {"Code": "InternalError", "Message": "We encountered an internal error."}
