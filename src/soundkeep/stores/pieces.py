@@ -6,6 +6,7 @@ nobody's concern on this page: hashes are checked in `reading`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from soundkeep.errors import Corrupt, TooLarge, Truncated
@@ -31,9 +32,8 @@ async def exactly(source: Source) -> Bytes:
         raise Truncated(f"the source gave {seen} of {source.size_bytes} bytes")
 
 
-async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
-    """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
-    once."""
+async def grouped(pieces: Bytes, size_bytes: int) -> AsyncGenerator[list[memoryview], None]:
+    """The same bytes in groups of `size_bytes`; only the last may be smaller. Nothing is copied."""
     held: list[memoryview] = []
     count = 0
     async with aclosing(pieces):
@@ -45,10 +45,18 @@ async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
                 held.append(part)
                 count += len(part)
                 if count == size_bytes:
-                    yield b"".join(held)
+                    yield held
                     held, count = [], 0
     if count:
-        yield b"".join(held)
+        yield held
+
+
+async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
+    """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
+    once."""
+    async with aclosing(grouped(pieces, size_bytes)) as groups:
+        async for group in groups:
+            yield b"".join(group)
 
 
 def span(size_bytes: int, start: int, stop: int | None) -> tuple[int, int]:

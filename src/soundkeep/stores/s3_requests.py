@@ -9,26 +9,24 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import (
-    BytesPayload,
     ClientResponse,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
-    Payload,
     TCPConnector,
 )
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
+from soundkeep.stores.s3_bodies import Body, Piece, each
 from soundkeep.stores.s3_errors import Refusal, translated
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer
 
@@ -72,9 +70,7 @@ class Requests:
         """The answer to a GET or a HEAD, its body still to be read. Raises every `StoreError`."""
         with translated(self._what(method, key)):
             async with asyncio.timeout(self._phases.connect + self._phases.first_byte):
-                answer = await self._request(
-                    method, key, headers, silence_seconds=self._phases.between_bytes
-                )
+                answer = await self._request(method, key, headers, self._phases.between_bytes)
             async with answer:
                 await self._refuse(answer, method, key)
                 yield answer
@@ -84,20 +80,30 @@ class Requests:
 
         Raises every `StoreError`, and whatever the source raises.
         """
-        body = SourceBody(source, self._phases.between_bytes)
+        body = Body(source.size_bytes, lambda: exactly(source), self._phases.between_bytes)
         try:
-            return await self._put(key, body, source.digest, source.digest, headers)
+            return await self._put(
+                key, body, source.digest, {**headers, **_checksum(source.digest)}
+            )
         except Exception:
             if body.failure is not None:
                 raise body.failure from None
             raise
 
-    async def put_note(
-        self, key: str, note: bytes, headers: Mapping[str, str], *, checksum: Digest | None = None
-    ) -> None:
-        """Sends a few bytes, with a checksum that may be wrong on purpose."""
-        digest = Digest.of(note)
-        await self._put(key, BytesPayload(note), digest, checksum or digest, headers)
+    async def put_held(
+        self,
+        key: str,
+        pieces: Sequence[Piece],
+        digest: Digest,
+        headers: Mapping[str, str],
+        *,
+        query: str = "",
+        checksum: Digest | None = None,
+    ) -> Mapping[str, str]:
+        """Sends what is in memory, with a checksum that may be wrong on purpose."""
+        headers = {**headers, **_checksum(checksum or digest)}
+        body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
+        return await self._put(key, body, digest, headers, query)
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -105,17 +111,12 @@ class Requests:
             await session.close()
 
     async def _put(
-        self,
-        key: str,
-        body: Payload,
-        signed: Digest,
-        checksum: Digest,
-        headers: Mapping[str, str],
+        self, key: str, body: Body, digest: Digest, headers: Mapping[str, str], query: str = ""
     ) -> Mapping[str, str]:
-        headers = {**headers, "x-amz-checksum-sha256": base64.b64encode(checksum.raw).decode()}
+        wait_seconds = self._phases.written
         with translated(self._what("PUT", key)):
             async with self._request(
-                "PUT", key, headers, signed.hex, body, silence_seconds=self._phases.written
+                "PUT", key, headers, wait_seconds, digest.hex, body, query
             ) as answer:
                 await self._refuse(answer, "PUT", key)
                 told: Mapping[str, str] = answer.headers
@@ -126,18 +127,18 @@ class Requests:
         method: str,
         key: str,
         headers: Mapping[str, str],
-        sha256: str = NOTHING,
-        body: Payload | None = None,
-        *,
         silence_seconds: float,
+        sha256: str = NOTHING,
+        body: Body | None = None,
+        query: str = "",
     ) -> Any:  # an answer to wait for, or a context that gives one
         path = self._address.path(key)
         if self._session is None:
             self._session = _new_session()
         return self._session.request(
             method,
-            URL(self._address.url(path), encoded=True),
-            headers=self._signer.headers(method, path, headers, sha256),
+            URL(self._address.url(path, query), encoded=True),
+            headers=self._signer.headers(method, path, headers, sha256, query),
             data=body,
             allow_redirects=False,  # a signature is good for one host
             timeout=ClientTimeout(
@@ -154,34 +155,8 @@ class Requests:
         return f"{self.name}: {method} {key}"
 
 
-class SourceBody(Payload):
-    """A source as a body, opened anew for each attempt; what it raised is kept in `failure`."""
-
-    _autoclose = True
-
-    def __init__(self, source: Source, stall_seconds: float) -> None:
-        super().__init__(source, content_type=source.media_type)
-        self._source = source
-        self._stall_seconds = stall_seconds
-        self._size = source.size_bytes
-        self.failure: Exception | None = None
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        async with aclosing(exactly(self._source)) as pieces:
-            while (piece := await self._next(pieces)) is not None:
-                async with asyncio.timeout(self._stall_seconds):
-                    await writer.write(piece)
-
-    async def _next(self, pieces: Any) -> bytes | None:
-        try:
-            piece: bytes | None = await anext(pieces, None)
-        except Exception as error:
-            self.failure = error
-            raise
-        return piece
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise NotImplementedError("a source is bytes, and never read whole")
+def _checksum(digest: Digest) -> dict[str, str]:
+    return {"x-amz-checksum-sha256": base64.b64encode(digest.raw).decode()}
 
 
 def _new_session() -> ClientSession:
