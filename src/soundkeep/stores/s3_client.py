@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from soundkeep.stores.s3_errors import translated
+from soundkeep.stores.s3_errors import refuse_pages, translated
 from soundkeep.stores.s3_requests import Phases
 from soundkeep.stores.s3_signing import Credentials, Style
 
@@ -46,7 +46,9 @@ class Client:
         with translated(f"{self._name}: {what}"):
             async with self._making:
                 if self._made is None:
-                    self._made = await self._opened.enter_async_context(await self._make())
+                    made = await self._opened.enter_async_context(await self._make())
+                    made.meta.events.register("before-parse.s3", refuse_pages)
+                    self._made = made
             yield self._made
 
     async def close(self) -> None:

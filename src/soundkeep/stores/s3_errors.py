@@ -9,10 +9,10 @@ signed URL and no secret gets out.
 from __future__ import annotations
 
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from botocore import exceptions as botocore
@@ -116,6 +116,8 @@ BY_STATUS: dict[int, Meaning] = {
     507: FULL,
 }  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
 
+TIMEOUTS = (TimeoutError, botocore.ConnectTimeoutError, botocore.ReadTimeoutError)
+
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
 
@@ -177,11 +179,11 @@ def translated(what: str) -> Iterator[None]:
 
 def _broken(error: Exception) -> Meaning:
     """What a connection that did not come about, or broke, means."""
-    reason = _reason(error)
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return Misconfigured, f"its certificate is not trusted: {reason.verify_message}"
-    if isinstance(reason, TimeoutError | botocore.ConnectTimeoutError | botocore.ReadTimeoutError):
-        return TimedOut, "no answer in time"
+    for reason in _chain(error):
+        if why := getattr(reason, "verify_message", ""):  # of an ssl.SSLCertVerificationError
+            return Misconfigured, f"its certificate is not trusted: {why}"
+        if isinstance(reason, TIMEOUTS):
+            return TimedOut, "no answer in time"
     if isinstance(error, aiohttp.ClientPayloadError):
         return Truncated, "the connection broke before the end"
     if isinstance(error, aiohttp.ClientConnectorError | botocore.EndpointConnectionError):
@@ -191,15 +193,20 @@ def _broken(error: Exception) -> Meaning:
     return Unavailable, "the connection broke"
 
 
-def _reason(error: BaseException) -> BaseException:
-    """The fault below, where a library wraps it."""
-    while inner := (
-        getattr(error, "certificate_error", None)
-        or getattr(error, "kwargs", {}).get("error")
-        or error.__cause__
-    ):
-        error = inner
-    return error
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The fault and what lies below it, in whichever way a library wraps it."""
+    while isinstance(error, BaseException):
+        yield error
+        wrapped = getattr(error, "kwargs", {}).get("error")  # so does botocore
+        error = getattr(error, "certificate_error", None) or wrapped or error.__cause__
+
+
+def refuse_pages(response_dict: Mapping[str, Any], **_: object) -> None:
+    """A hook of botocore before it reads an answer. A network's log-in page would else pass for
+    an empty list or a deletion."""
+    kind = response_dict["headers"].get("content-type", "")
+    if response_dict["status_code"] < 300 and "html" in kind:
+        raise ResponseParserError("a page of HTML")
 
 
 def _refusal_of(error: botocore.ClientError) -> Refusal:

@@ -27,7 +27,7 @@ from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_bodies import Body, Piece, each
-from soundkeep.stores.s3_errors import Refusal, translated
+from soundkeep.stores.s3_errors import NOT_S3, Refusal, translated
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
@@ -147,6 +147,11 @@ class Requests:
         )
 
     async def _refuse(self, answer: ClientResponse, method: str, key: str) -> None:
+        """What S3 says of an object has an ETag. Without one it is the log-in page of a network,
+        or another server that says 200 to everything."""
+        if answer.status < 300 and "etag" not in answer.headers:
+            kind, meaning = NOT_S3
+            raise kind(f"{self._what(method, key)}: {meaning}")
         if answer.status >= 300:
             body = await answer.content.read(ERROR_BYTES)
             raise Refusal.read(answer.status, answer.headers, body).error(self._what(method, key))
