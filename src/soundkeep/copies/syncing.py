@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, tracks
+from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
@@ -63,6 +63,7 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
         if track.asked.get(rule.name) is not order.operation.asked:
             names_before = tracks.naming(tx, track.blob.digest)
             asked = tracks.ask(tx, track, rule.name, order.operation.asked)
+            sidecars.follow(tx, asked.blob.digest, track_id, asked.revision)
             receipts.replan_noting(tx, asked, rules, names_before)
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
