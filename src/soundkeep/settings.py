@@ -19,7 +19,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -36,7 +45,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database")
+STORE_KINDS = ("memory", "local", "database", "s3")
 INBOX_PREFIX = "inbox@"
 ENVIRONMENT_ONLY = {"URL", "KEY"}  # of the command line: which server, and its key
 
@@ -130,6 +139,16 @@ class _StoreTable(_Table):
     timeout_seconds: float = Field(30, gt=0)  # of one call, and between two pieces of a body
 
 
+def _only_by_reference(secret: SecretStr) -> SecretStr:
+    """The text itself would end up in backups and version control."""
+    if not secret.get_secret_value().startswith(("env:", "file:")):
+        raise ValueError("credentials are given as env:NAME or file:PATH, not as text")
+    return secret
+
+
+SecretReference = Annotated[SecretStr, AfterValidator(_only_by_reference)]
+
+
 class MemoryStoreSettings(_StoreTable):
     """A dictionary. For tests; what it holds dies with the process."""
 
@@ -152,8 +171,33 @@ class DatabaseStoreSettings(_StoreTable):
     schema_name: str = Field("soundkeep_store", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
 
 
+class S3StoreSettings(_StoreTable):
+    """A bucket. Without an endpoint: AWS's own in the region."""
+
+    kind: Literal["s3"]
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$")
+    endpoint: str | None = Field(None, pattern=r"^https?://[^\s?#@]+$")
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,40}$")
+    prefix: str = Field("", pattern=r"^[A-Za-z0-9._=/-]{0,200}$")  # before every key
+    access_key: SecretReference
+    secret_key: SecretReference
+    session_token: SecretReference | None = None
+    style: Literal["path", "virtual"] = "path"
+    storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_-]{1,40}$")
+    single_put_bytes: int = Field(100 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go in parts
+    part_bytes: int = Field(8 * MIB, ge=5 * MIB, le=5 * 1024 * MIB)
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix_points_nowhere_else(cls, prefix: str) -> str:
+        if {".", ".."} & set(prefix.split("/")) or "//" in prefix:
+            raise ValueError("a prefix has no empty segment, '.' or '..'")
+        return prefix.strip("/")
+
+
 StoreSettings = Annotated[
-    MemoryStoreSettings | LocalStoreSettings | DatabaseStoreSettings, Field(discriminator="kind")
+    MemoryStoreSettings | LocalStoreSettings | DatabaseStoreSettings | S3StoreSettings,
+    Field(discriminator="kind"),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy.engine import make_url
 
-from soundkeep.settings import STORE_KINDS, StoreSettings
+from soundkeep.errors import SettingsError
+from soundkeep.settings import STORE_KINDS, StoreSettings, load
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.kinds import KINDS, make_store
@@ -81,3 +84,75 @@ async def test_a_url_wins_over_the_catalogs_database(tmp_path: Path, postgres_ur
     await store.write_marker("id-1")
     assert await store.read_marker() == "id-1"
     await store.close()
+
+
+# --- s3 -------------------------------------------------------------------------------------
+
+S3 = {"kind": "s3", "bucket": "audio", "access_key": "env:KEY_ID", "secret_key": "file:/no/file"}
+
+
+def test_credentials_written_into_settings_are_refused_and_not_repeated() -> None:
+    for field in ("access_key", "secret_key", "session_token"):
+        with pytest.raises(SettingsError, match="env:NAME or file:PATH") as refused:
+            settings_with(S3 | {field: "a-plain-text"})
+        assert "a-plain-text" not in str(refused.value)
+
+
+def test_credentials_that_are_not_there_are_named_when_the_store_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="KEY_ID"):
+        made(tmp_path, S3)
+    monkeypatch.setenv("KEY_ID", "somebody")
+    with pytest.raises(SettingsError, match="/no/file"):
+        made(tmp_path, S3)
+
+
+async def test_a_bucket_without_an_endpoint_is_one_of_aws_in_its_region(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("whispered\n")
+    monkeypatch.setenv("KEY_ID", "somebody")
+    table = S3 | {"secret_key": f"file:{secret}", "region": "eu-west-3", "prefix": "sounds/"}
+    for style, start in (
+        ("path", "https://s3.eu-west-3.amazonaws.com/audio/sounds/x?"),
+        ("virtual", "https://audio.s3.eu-west-3.amazonaws.com/sounds/x?"),
+    ):
+        store = made(tmp_path, table | {"style": style})
+        url = await store.sign("x", timedelta(minutes=1)) or ""
+        assert url.startswith(start)
+        assert "eu-west-3%2Fs3" in url
+        assert "whispered" not in url
+        await store.close()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bucket": "no/bucket"},
+        {"endpoint": "localhost:9000"},
+        {"endpoint": "https://user:pass@example.org"},
+        {"prefix": "../other"},
+        {"prefix": "a//b"},
+        {"style": "both"},
+        {"part_bytes": 1024},
+        {"single_put_bytes": 0},
+    ],
+    ids=lambda wrong: " ".join(f"{name} {value}" for name, value in wrong.items()),
+)
+def test_settings_that_no_bucket_has_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=rf"stores\.far\.{next(iter(wrong))}"):
+        settings_with(S3 | wrong)
+
+
+def settings_with(table: dict[str, Any]) -> None:
+    """Loads a whole file with this store in it."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "soundkeep.toml"
+        stores = {"disk": {"kind": "local", "path": "audio"}, "far": table}
+        lines = ["[policy]", 'keep = ["disk"]']
+        for name, fields in stores.items():
+            lines += [f"[stores.{name}]", *(f"{key} = {value!r}" for key, value in fields.items())]
+        file.write_text("\n".join(lines))
+        load(file, environ={})

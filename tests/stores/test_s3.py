@@ -1,4 +1,4 @@
-"""What a bucket owes, on a real S3 that checks what it is sent and on a poorer one that does not."""
+"""What a bucket owes, on a real S3 that checks what it is sent and on a poorer one."""
 
 from __future__ import annotations
 

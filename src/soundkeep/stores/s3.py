@@ -47,7 +47,7 @@ from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_client import Account, Client
 from soundkeep.stores.s3_listing import Listing
 from soundkeep.stores.s3_reading import Reading
-from soundkeep.stores.s3_requests import Phases, Requests
+from soundkeep.stores.s3_requests import PHASES, Phases, Requests
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
 
@@ -74,7 +74,7 @@ class S3Store:
         storage_class: str | None = None,
         single_put_bytes: int = 100 * MIB,
         part_bytes: int = 8 * MIB,
-        phases: Phases = Phases(),
+        phases: Phases = PHASES,
         public: bool = False,
         max_bytes: int | None = None,
         types: frozenset[str] | None = None,

@@ -92,7 +92,7 @@ class Listing:
             return self._in_order
 
     async def _try(self) -> bool:
-        """By two objects that stay there. Where nothing may be written, S3's promise is believed."""
+        """By two objects that stay there. Where nothing may be put, S3's promise is believed."""
         try:
             if sorted(await self._tried()) != self._trial:
                 for key in self._trial:

@@ -11,7 +11,7 @@ import base64
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import (
@@ -46,14 +46,13 @@ class Phases:
     between_bytes: float = 10
     written: float = 60  # from the last byte of a put to its answer
 
-    def within(self, seconds: float) -> Phases:
-        """None of them longer than that."""
-        return Phases(
-            min(self.connect, seconds),
-            min(self.first_byte, seconds),
-            min(self.between_bytes, seconds),
-            max(self.written, seconds),
-        )
+    @classmethod
+    def within(cls, seconds: float) -> Phases:
+        """As usual, but none longer than that."""
+        return cls(**{name: min(usual, seconds) for name, usual in asdict(PHASES).items()})
+
+
+PHASES = Phases()
 
 
 class Requests:
@@ -119,7 +118,8 @@ class Requests:
                 "PUT", key, headers, signed.hex, body, silence_seconds=self._phases.written
             ) as answer:
                 await self._refuse(answer, "PUT", key)
-                return answer.headers
+                told: Mapping[str, str] = answer.headers
+                return told
 
     def _request(
         self,
@@ -130,7 +130,7 @@ class Requests:
         body: Payload | None = None,
         *,
         silence_seconds: float,
-    ) -> Any:
+    ) -> Any:  # an answer to wait for, or a context that gives one
         path = self._address.path(key)
         if self._session is None:
             self._session = _new_session()
