@@ -123,6 +123,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             ),
             reader=reader,
             copier=copier,
+            outages=outages,
             rules=rules,
             holder=claims.holder_name(settings.host_name),
         )

@@ -28,7 +28,7 @@ from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper
 from soundkeep.copies.outages import Outages
-from soundkeep.errors import LeaseLost, SoundkeepError, Throttled
+from soundkeep.errors import LeaseLost, SoundkeepError
 from soundkeep.model import Chore
 from soundkeep.stores.interface import Store
 
@@ -110,15 +110,12 @@ class Frame:
         log.info(
             "chore failed", chore=kind.chore, store=store.name, code=error.code, why=str(error)
         )
-        if await self._outages.is_out(store.name, error):
-            await self._give_back(claimed)
-            return
-        retry_after = error.retry_after if isinstance(error, Throttled) else None
-        await self._note(claimed, f"{error.code}: {error}", retry_after)
-
-    async def _note(self, claimed: Claimed, error: str, retry_after: float | None = None) -> None:
         with suppress(LeaseLost):
-            await self._catalog.write(claims.fail, copies_table, claimed.lease, error, retry_after)
+            await self._outages.write_down(copies_table, claimed.lease, store.name, error)
+
+    async def _note(self, claimed: Claimed, error: str) -> None:
+        with suppress(LeaseLost):
+            await self._catalog.write(claims.fail, copies_table, claimed.lease, error)
 
     async def _give_back(self, claimed: Claimed) -> None:
         await self._catalog.write(claims.release, copies_table, claimed.lease)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import Query
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
+from soundkeep.copies.outages import Outages
 from soundkeep.copies.placement import Rules
 from soundkeep.digest import Digest
 from soundkeep.errors import (
@@ -63,6 +64,8 @@ from soundkeep.shown import TrackView
 from soundkeep.stores.interface import Bytes, Store
 
 CATALOG_IS_OUT = (CatalogUnavailable, DiskFull)
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ class Keep:
         spool: Spool,
         reader: Reader,
         copier: Copier,
+        outages: Outages,
         rules: Rules,
         holder: str,
     ) -> None:
@@ -173,10 +177,11 @@ class Keep:
         self.rules = rules
         self.holder = holder
         self.jail = jail
+        self._outages = outages
         self._spool = spool
         self._examiner = Examiner(jail, settings.limits.types)
         self._uploads = asyncio.Semaphore(settings.limits.uploads)
-        self._copying: set[asyncio.Task[bool]] = set()
+        self._going_on: set[asyncio.Task[Any]] = set()
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -276,33 +281,35 @@ class Keep:
                 if waiting[0].copy.store in recorded.out:
                     await self._give_back([waiting.pop(0)])
                     continue
-                task = self._begin(waiting.pop(0), recorded.track.blob, local)
+                task = self._go_on(self._copy(waiting.pop(0), recorded.track.blob, local))
                 await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
                 have += task.done() and task.result()
         finally:
             await self._give_back(waiting)
 
-    def _begin(self, claimed: Claimed, blob: Blob, local: Local | None) -> asyncio.Task[bool]:
-        """Starts making one copy; it ends by itself, whatever becomes of the caller."""
-        task = asyncio.create_task(self._copy(claimed, blob, local))
-        self._copying.add(task)
-        task.add_done_callback(self._copying.discard)
+    def _go_on(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """Starts what ends by itself, whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
         return task
 
     async def _copy(self, claimed: Claimed, blob: Blob, local: Local | None) -> bool:
         """Makes one copy; answers whether it is present now.
 
-        What cannot be noted is done again by the ledger once the lease has run out.
+        Why not is found out and noted after that: nobody waits for the probe of a store.
         """
+        try:
+            await self.copier.copy_landed(self.stores[claimed.copy.store], claimed, blob, local)
+        except SoundkeepError as error:
+            self._go_on(self._write_down(claimed, error))
+            return False
+        return True
+
+    async def _write_down(self, claimed: Claimed, error: SoundkeepError) -> None:
+        """What cannot be noted is done again by the ledger once the lease has run out."""
         with suppress(LeaseLost, *CATALOG_IS_OUT):
-            try:
-                store = self.stores[claimed.copy.store]
-                await self.copier.copy_landed(store, claimed, blob, local)
-                return True
-            except SoundkeepError as error:
-                why = f"{error.code}: {error}"
-                await self.catalog.write(claims.fail, copies_table, claimed.lease, why)
-        return False
+            await self._outages.write_down(copies_table, claimed.lease, claimed.copy.store, error)
 
     async def _give_back(self, waiting: list[Claimed]) -> None:
         if waiting:
@@ -393,9 +400,9 @@ class Keep:
         return await self.catalog.read(_check, limit)
 
     async def copying(self) -> None:
-        """Waits for copies that uploads began and no longer wait for."""
-        while self._copying:
-            await asyncio.wait(set(self._copying))
+        """Waits for what uploads began and no longer wait for."""
+        while self._going_on:
+            await asyncio.wait(set(self._going_on))
 
 
 def _view(tx: Tx, track_id: str, ack_copies: int) -> TrackView:
