@@ -278,9 +278,6 @@ class Keep:
         wanted = min(policy.ack_copies, have + len(waiting))
         try:
             while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
-                if waiting[0].copy.store in recorded.out:
-                    await self._give_back([waiting.pop(0)])
-                    continue
                 task = self._go_on(self._copy(waiting.pop(0), recorded.track.blob, local))
                 await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
                 have += task.done() and task.result()
