@@ -182,6 +182,7 @@ class Keep:
         self._examiner = Examiner(jail, settings.limits.types)
         self._uploads = asyncio.Semaphore(settings.limits.uploads)
         self._going_on: set[asyncio.Task[Any]] = set()
+        self._looking_at: set[str] = set()  # stores that were slow to take an upload
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -264,8 +265,9 @@ class Keep:
     async def _acknowledge(self, recorded: Recorded, landed: Landed) -> None:
         """Makes the upload's own copies, in the order of `keep`, until enough are verified.
 
-        A slow store gets only its share of the time, and goes on in the background after it;
-        what was not begun is given back to the ledger.
+        A slow store gets only its share of the time, and goes on in the background after it,
+        where it is looked at: if it is out, the next uploads do not wait for it. What was not
+        begun is given back to the ledger.
         """
         policy = self.settings.policy
         deadline = time.monotonic() + policy.ack_seconds
@@ -278,9 +280,13 @@ class Keep:
         wanted = min(policy.ack_copies, have + len(waiting))
         try:
             while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
-                task = self._go_on(self._copy(waiting.pop(0), recorded.track.blob, local))
+                claimed = waiting.pop(0)
+                task = self._go_on(self._copy(claimed, recorded.track.blob, local))
                 await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
-                have += task.done() and task.result()
+                if not task.done():
+                    self._go_on(self._look_at(claimed.copy.store))
+                elif task.result():
+                    have += 1
         finally:
             await self._give_back(waiting)
 
@@ -307,6 +313,17 @@ class Keep:
         """What cannot be noted is done again by the ledger once the lease has run out."""
         with suppress(LeaseLost, *CATALOG_IS_OUT):
             await self._outages.write_down(copies_table, claimed.lease, claimed.copy.store, error)
+
+    async def _look_at(self, store: str) -> None:
+        """Opens the circuit of a slow store if it is out; once, however many uploads it delays."""
+        if store in self._looking_at:
+            return
+        self._looking_at.add(store)
+        try:
+            with suppress(*CATALOG_IS_OUT):
+                await self._outages.admit(store)
+        finally:
+            self._looking_at.discard(store)
 
     async def _give_back(self, waiting: list[Claimed]) -> None:
         if waiting:

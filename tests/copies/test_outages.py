@@ -41,16 +41,21 @@ PROBES = {"read_marker", "probe"}
 
 
 class FarStore(FaultyStore):
-    """One that can fail, and tells how many puts were under way as each began."""
+    """One that can fail, also in the middle of a put, and tells how many puts were under way as
+    each began."""
 
     def __init__(self) -> None:
         super().__init__(MemoryStore("far"))
         self.under_way = 0
         self.at_each_put: list[int] = []
+        self.dies_in_the_next_put = False
 
     async def put(self, key: Key, source: Source) -> Receipt:
         self.under_way += 1
         self.at_each_put.append(self.under_way)
+        if self.dies_in_the_next_put:
+            self.break_with(Fault.unavailable(), verbs=PROBES)
+            self.break_with(Fault.stalling(), verbs={"put"})
         try:
             return await super().put(key, source)
         finally:
@@ -123,6 +128,12 @@ async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
         far.heal()
 
 
+def in_haste(settings: Settings) -> Settings:
+    """The same, with uploads that wait for a store but for a moment."""
+    policy = settings.policy.model_copy(update={"ack_seconds": 1.0})
+    return settings.model_copy(update={"policy": policy})
+
+
 # --- uploads -------------------------------------------------------------------------------------
 
 
@@ -157,6 +168,18 @@ async def test_an_upload_does_not_wait_for_the_probe_of_a_store_that_failed(scen
     assert not await scene.is_out(), "the probe still runs"
     scene.far.heal()
     await scene.house.keep.copying()
+
+
+async def test_a_store_that_is_slow_to_take_an_upload_is_looked_at_before_it_gives_up(
+    scene: Scene,
+) -> None:
+    scene.far.dies_in_the_next_put = True
+    scene.house.keep.settings = in_haste(scene.house.keep.settings)
+    await scene.add(1)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not await scene.is_out():
+            await asyncio.sleep(0.01)
+    assert scene.far.under_way, "the put still waits for its answer"
 
 
 async def test_an_upload_asks_nothing_of_a_store_that_is_known_to_be_out(scene: Scene) -> None:

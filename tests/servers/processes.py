@@ -67,10 +67,12 @@ class Process:
 def free_ports(count: int, twin: int = 0) -> list[int]:
     """Ports of loopback that nobody listens on now, nor at their twins, so far above them.
 
-    They lie below those that the system gives to connections, so no connection takes them.
+    All lie below those that the system gives to connections, so no connection takes them, also
+    while their server is down for a while.
     """
     found: list[int] = []
-    for port in random.sample(range(*PORTS), k=len(range(*PORTS))):
+    candidates = range(PORTS[0], PORTS[1] - twin)
+    for port in random.sample(candidates, k=len(candidates)):
         if _is_free(port) and _is_free(port + twin):
             found.append(port)
         if len(found) == count:
