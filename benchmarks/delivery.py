@@ -6,7 +6,6 @@ anything is measured, one answer of each is compared with the file, byte for byt
 
 from __future__ import annotations
 
-import http.client
 import random
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from harness import (
     serving,
     watch,
 )
-from load import Ask, ask
+from load import Ask, ask, exchange
 
 SERVER = [str(Path(sys.executable).parent / "soundkeep"), "serve", "--no-worker"]
 KEY = "benchmark-key-of-no-secret"
@@ -103,28 +102,16 @@ def _upload(port: int, files: Path) -> None:
     for number in range(TRACKS):
         body = (files / f"{number}.wav").read_bytes()
         target = f"/api/tracks?id=sound-{number}&path=bench/{number}.wav&visibility=private"
-        status, answer = _exchange(port, "POST", target, BEARER, body)
+        status, answer = exchange(port, "POST", target, BEARER, body)
         if status != 201:
             raise RuntimeError(f"the upload was answered {status}: {answer!r}")
 
 
 def _compare(port: int, target: str, headers: Mapping[str, str], files: Path) -> None:
     start, stop = (int(end) for end in headers["Range"].removeprefix("bytes=").split("-"))
-    status, body = _exchange(port, "GET", target, headers)
+    status, body = exchange(port, "GET", target, headers)
     if status != 206 or body != (files / "0.wav").read_bytes()[start : stop + 1]:
         raise RuntimeError(f"{target} on port {port}: {status}, {len(body)} bytes, not the file's")
-
-
-def _exchange(
-    port: int, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.request(method, target, body, dict(headers))
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def _ask(report: Report, case: Case, target: str, headers: Mapping[str, str]) -> Ask:

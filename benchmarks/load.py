@@ -12,6 +12,7 @@ one answer byte for byte before you measure.
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import subprocess
@@ -76,6 +77,19 @@ def ask(
 
 
 # --- the program ----------------------------------------------------------------------------
+
+
+def exchange(
+    port: int, method: str, target: str, headers: Mapping[str, str], body: bytes | None = None
+) -> tuple[int, bytes]:
+    """Asks once and takes the whole answer: to prepare, and to compare before measuring."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SILENCE_SECONDS)
+    try:
+        connection.request(method, target, body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def main() -> None:

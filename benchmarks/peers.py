@@ -1,4 +1,4 @@
-"""The programs we compare ourselves with: nginx, rclone and SHA-256.
+"""The programs we compare ourselves with: nginx, rclone, SHA-256, and the S3 that both talk to.
 
 nginx is the private copy that `scripts/bring-nginx` unpacked, or one found on PATH; rclone comes
 with the development packages. Each runs with settings of its own, from nothing it might find on
@@ -20,6 +20,9 @@ from pathlib import Path
 from harness import PeerMissing, Reading, command, free_port, serving
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests"))
+
+from servers.seaweed import SeaweedFS  # noqa: E402 - it lies there
 
 # One worker, for one server process of ours, and buffers as somebody who cares would set them:
 # with the default of 16k an upload of 5 MB costs nginx two to three times the CPU.
@@ -63,6 +66,40 @@ http {{
 """
 
 
+# It passes on what it is asked for, signature and all, over connections that it keeps, and reads
+# ahead of a slow listener in memory only.
+RELAY_CONF = """
+daemon off;
+{user}
+worker_processes 1;
+pid {home}/nginx.pid;
+error_log {home}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    tcp_nopush off;
+    keepalive_requests 1000000000;
+    client_body_temp_path {home}/bodies;
+    proxy_temp_path {home}/proxy;
+    fastcgi_temp_path {home}/fastcgi;
+    uwsgi_temp_path {home}/uwsgi;
+    scgi_temp_path {home}/scgi;
+    upstream origin {{ server {origin}; keepalive 32; keepalive_requests 1000000000; }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host {origin};
+            proxy_buffers 16 64k;
+            proxy_max_temp_file_size 0;
+        }}
+    }}
+}}
+"""
+
+
 @dataclass(frozen=True)
 class Nginx:
     """A running nginx: files of its root at `/`, uploads by POST under `/uploads/`."""
@@ -78,13 +115,26 @@ class Nginx:
 @contextmanager
 def nginx(files: Path) -> Iterator[Nginx]:
     """nginx on loopback serving a folder, with one worker and no access log."""
+    with _nginx(NGINX_CONF, files=files) as running:
+        yield running
+
+
+@contextmanager
+def nginx_before(origin: str) -> Iterator[Nginx]:
+    """nginx on loopback passing on what another server (HOST:PORT) answers."""
+    with _nginx(RELAY_CONF, origin=origin) as running:
+        yield running
+
+
+@contextmanager
+def _nginx(conf: str, **words: object) -> Iterator[Nginx]:
     program = nginx_program()
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="nginx-") as folder:
         home = Path(folder)
-        conf = home / "nginx.conf"
-        conf.write_text(NGINX_CONF.format(home=home, files=files, port=port, user=_user()))
-        argv = [program, "-p", folder, "-e", f"{home}/error.log", "-c", str(conf)]
+        file = home / "nginx.conf"
+        file.write_text(conf.format(home=home, port=port, user=_user(), **words))
+        argv = [program, "-p", folder, "-e", f"{home}/error.log", "-c", str(file)]
         with serving(argv, port) as process:
             yield Nginx(process.pid, port, home / "bodies")
 
@@ -96,6 +146,18 @@ def nginx_program() -> str:
     if found is None:
         raise PeerMissing("nginx is not on this machine; scripts/bring-nginx brings it")
     return found
+
+
+@contextmanager
+def seaweed() -> Iterator[SeaweedFS]:
+    """A real S3 on loopback, the one that the tests use."""
+    with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
+        server = SeaweedFS(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 def rclone(*arguments: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from soundkeep.cli.failures import FAILED
 from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import complain
 from soundkeep.settings import Settings
@@ -68,7 +69,14 @@ async def _work(settings: Settings, until_idle: bool) -> None:
                     await stopping.wait()
         finally:
             await worker.stop(STOP_SECONDS)
-    complain("stopped" if stopping.is_set() else "nothing is due any more")
+        if stopping.is_set():
+            complain("stopped")
+            return
+        missing = (await house.keep.check()).coverage.missing
+    if missing:
+        complain(f"nothing is due now; {missing} copies wait after a failure: soundkeep status")
+        raise typer.Exit(FAILED)
+    complain("nothing is due any more")
 
 
 def _on_signals() -> asyncio.Event:
