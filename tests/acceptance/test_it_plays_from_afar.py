@@ -30,6 +30,7 @@ from sounds import wav
 
 LONGEST_GAP_SECONDS = 15  # far above what is measured, far below a hang
 STALL_SECONDS = 0.3
+TRIES = 5
 SIZE = 6 * CHUNK_BYTES + 4322
 SOUND = wav(SIZE, seed=6)
 
@@ -129,13 +130,19 @@ def offsets(count: int) -> list[int]:
 
 
 def spoil_at(stage: Stage, kind: str, at: int) -> float:
-    """Plays the sound while one answer is spoilt at a byte; answers the longest gap."""
+    """Plays the sound while one answer is spoilt at a byte; answers the longest gap.
+
+    On a busy machine a reading may change to the other store of itself, before it comes to that
+    byte: then the fault waits for the next.
+    """
     struck = stage.proxy.struck
     stage.proxy.suffers(FAULTS[kind](at, stage.track["digest"]), once=True)
-    heard = played(stage.server, stage.track)
-    assert heard.sound == SOUND, f"{kind} at {at}"
-    assert stage.proxy.struck == struck + 1, f"{kind} at {at} was never met"
-    return heard.longest_gap_seconds
+    for _ in range(TRIES):
+        heard = played(stage.server, stage.track)
+        assert heard.sound == SOUND, f"{kind} at {at}"
+        if stage.proxy.struck > struck:
+            return heard.longest_gap_seconds
+    raise AssertionError(f"{kind} at {at} was never met")
 
 
 def spoil_everywhere(stage: Stage, kind: str, count: int) -> None:

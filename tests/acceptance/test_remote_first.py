@@ -3,8 +3,11 @@ acknowledged and play all the same, and once it serves again it is filled withou
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -32,7 +35,8 @@ class Uploads:
     """Small sounds, uploaded several at once, each played as soon as it is acknowledged."""
 
     server: Server
-    over_seconds: float
+    over_seconds: float = 0.0
+    count: int = UPLOADS
     seconds: list[float] = field(default_factory=list)  # that each answer took
     tracks: dict[int, Json] = field(default_factory=dict)  # by the seed of their sound
 
@@ -41,8 +45,8 @@ class Uploads:
         began = time.monotonic()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             running: list[Future[None]] = [
-                pool.submit(self._upload, seed, began + seed * self.over_seconds / UPLOADS)
-                for seed in range(UPLOADS)
+                pool.submit(self._upload, seed, began + seed * self.over_seconds / self.count)
+                for seed in range(self.count)
             ]
             for done in running:
                 done.result()
@@ -60,6 +64,13 @@ class Uploads:
 
     def play(self, seed: int) -> None:
         assert self.server.sound(self.tracks[seed]["id"]) == sound(seed)
+
+    def are_in(self, bucket: Bucket, prefix: str = "") -> bool:
+        """Whether each lies there byte for byte."""
+        return all(
+            bucket.ask("GET", f"{prefix}blobs/{track['digest']}").body == sound(seed)
+            for seed, track in self.tracks.items()
+        )
 
     @property
     def p99_seconds(self) -> float:
@@ -126,8 +137,8 @@ def upload_through_an_outage(folder: Path, down_seconds: float) -> Uploads:
         assert max(spent) <= 1
         soundkeep = Program(environ={"SOUNDKEEP_URL": server.url, "SOUNDKEEP_KEY": KEY})
         soundkeep("check")
-        for seed, track in uploads.tracks.items():
-            assert bucket.ask("GET", f"blobs/{track['digest']}").body == sound(seed)
+        assert uploads.are_in(bucket)
+        for seed in uploads.tracks:
             uploads.play(seed)
     return uploads
 
@@ -146,3 +157,38 @@ def test_uploads_during_a_minute_without_the_bucket_are_acknowledged_as_fast_as_
     uploads = upload_through_an_outage(tmp_path, down_seconds=60)
     assert len(uploads.tracks) == UPLOADS
     assert uploads.p99_seconds < P99_SECONDS
+
+
+# --- a bucket that hangs -------------------------------------------------------------------------
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process says nothing, and its connections stay open."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_uploads_while_the_bucket_hangs_are_kept_and_cost_no_row_an_attempt(
+    seaweed: SeaweedFS, tmp_path: Path
+) -> None:
+    bucket, prefix = seaweed.bucket, f"hangs-{uuid.uuid4().hex}"
+    far = in_bucket(bucket, tmp_path / "keys", prefix=prefix, timeout_seconds=3)
+    with running(tmp_path / "data", **keeping(bucket=far, disk=DISK)) as server:
+        eventually(lambda: server.check()["passed"])
+        uploads = Uploads(server, count=40)
+        with stopped(seaweed.pid):
+            for _ in uploads.run():
+                pass
+            eventually(lambda: state_of_the_bucket(server) == "out")
+            assert attempts(server) == 0
+        eventually(lambda: server.check()["passed"])
+        assert uploads.are_in(bucket, f"{prefix}/")
+    slow = sum(seconds > 1 for seconds in uploads.seconds)
+    print(
+        f"\n{uploads.count} uploads while the bucket hung: {slow} took over a second, none more "
+        f"than {max(uploads.seconds):.1f} s"
+    )
