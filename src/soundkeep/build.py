@@ -131,6 +131,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             ),
             reader=reader,
             copier=copier,
+            outages=outages,
             rules=rules,
             fronts=fronts,
             holder=claims.holder_name(settings.host_name),

@@ -34,7 +34,7 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.sidecars import SidecarKeeper
-from soundkeep.errors import LeaseLost, SoundkeepError, Throttled
+from soundkeep.errors import LeaseLost, SoundkeepError
 from soundkeep.model import Chore
 from soundkeep.stores.interface import Store
 
@@ -133,17 +133,12 @@ class Frame:
         log.info(
             "chore failed", chore=kind.chore, store=store.name, code=error.code, why=str(error)
         )
-        if await self._outages.is_out(store.name, error):
-            await self._give_back(kind, claimed)
-            return
-        retry_after = error.retry_after if isinstance(error, Throttled) else None
-        await self._note(kind, claimed, f"{error.code}: {error}", retry_after)
-
-    async def _note(
-        self, kind: Kind, claimed: Leased, error: str, retry_after: float | None = None
-    ) -> None:
         with suppress(LeaseLost):
-            await self._catalog.write(claims.fail, kind.table, claimed.lease, error, retry_after)
+            await self._outages.write_down(kind.table, claimed.lease, store.name, error)
+
+    async def _note(self, kind: Kind, claimed: Leased, error: str) -> None:
+        with suppress(LeaseLost):
+            await self._catalog.write(claims.fail, kind.table, claimed.lease, error)
 
     async def _give_back(self, kind: Kind, claimed: Leased) -> None:
         await self._catalog.write(claims.release, kind.table, claimed.lease)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,6 +34,7 @@ from soundkeep.copies import syncing
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.fronts import Fronts
+from soundkeep.copies.outages import Outages
 from soundkeep.copies.placement import Rules
 from soundkeep.copies.syncing import Order
 from soundkeep.digest import Digest
@@ -70,6 +71,8 @@ from soundkeep.stores.interface import Bytes, Store
 
 SYNC_POLL_SECONDS = 0.2  # while a sync waits for the ledger
 CATALOG_IS_OUT = (CatalogUnavailable, DiskFull)
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,7 @@ class Keep:
         spool: Spool,
         reader: Reader,
         copier: Copier,
+        outages: Outages,
         rules: Rules,
         fronts: Fronts,
         holder: str,
@@ -215,10 +219,12 @@ class Keep:
         self._views = _Views(settings.policy.ack_copies, fronts)
         self.holder = holder
         self.jail = jail
+        self._outages = outages
         self._spool = spool
         self._examiner = Examiner(jail, settings.limits.types)
         self._uploads = asyncio.Semaphore(settings.limits.uploads)
-        self._copying: set[asyncio.Task[bool]] = set()
+        self._going_on: set[asyncio.Task[Any]] = set()
+        self._looking_at: set[str] = set()  # stores that were slow to take an upload
 
     # --- in ---------------------------------------------------------------------------------
 
@@ -301,8 +307,9 @@ class Keep:
     async def _acknowledge(self, recorded: Recorded, landed: Landed) -> None:
         """Makes the upload's own copies, in the order of `keep`, until enough are verified.
 
-        A slow store gets only its share of the time, and goes on in the background after it;
-        what was not begun is given back to the ledger.
+        A slow store gets only its share of the time, and goes on in the background after it,
+        where it is looked at: if it is out, the next uploads do not wait for it. What was not
+        begun is given back to the ledger.
         """
         policy = self.settings.policy
         deadline = time.monotonic() + policy.ack_seconds
@@ -315,36 +322,50 @@ class Keep:
         wanted = min(policy.ack_copies, have + len(waiting))
         try:
             while waiting and have < wanted and (left := deadline - time.monotonic()) > 0:
-                if waiting[0].copy.store in recorded.out:
-                    await self._give_back([waiting.pop(0)])
-                    continue
-                task = self._begin(waiting.pop(0), recorded.track.blob, local)
+                claimed = waiting.pop(0)
+                task = self._go_on(self._copy(claimed, recorded.track.blob, local))
                 await asyncio.wait({task}, timeout=left / (len(waiting) + 1))
-                have += task.done() and task.result()
+                if not task.done():
+                    self._go_on(self._look_at(claimed.copy.store))
+                elif task.result():
+                    have += 1
         finally:
             await self._give_back(waiting)
 
-    def _begin(self, claimed: Claimed, blob: Blob, local: Local | None) -> asyncio.Task[bool]:
-        """Starts making one copy; it ends by itself, whatever becomes of the caller."""
-        task = asyncio.create_task(self._copy(claimed, blob, local))
-        self._copying.add(task)
-        task.add_done_callback(self._copying.discard)
+    def _go_on(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """Starts what ends by itself, whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
         return task
 
     async def _copy(self, claimed: Claimed, blob: Blob, local: Local | None) -> bool:
         """Makes one copy; answers whether it is present now.
 
-        What cannot be noted is done again by the ledger once the lease has run out.
+        Why not is found out and noted after that: nobody waits for the probe of a store.
         """
+        try:
+            await self.copier.copy_landed(self.stores[claimed.copy.store], claimed, blob, local)
+        except SoundkeepError as error:
+            self._go_on(self._write_down(claimed, error))
+            return False
+        return True
+
+    async def _write_down(self, claimed: Claimed, error: SoundkeepError) -> None:
+        """What cannot be noted is done again by the ledger once the lease has run out."""
         with suppress(LeaseLost, *CATALOG_IS_OUT):
-            try:
-                store = self.stores[claimed.copy.store]
-                await self.copier.copy_landed(store, claimed, blob, local)
-                return True
-            except SoundkeepError as error:
-                why = f"{error.code}: {error}"
-                await self.catalog.write(claims.fail, copies_table, claimed.lease, why)
-        return False
+            await self._outages.write_down(copies_table, claimed.lease, claimed.copy.store, error)
+
+    async def _look_at(self, store: str) -> None:
+        """Opens the circuit of a slow store if it is out; once, however many uploads it delays."""
+        if store in self._looking_at:
+            return
+        self._looking_at.add(store)
+        try:
+            with suppress(*CATALOG_IS_OUT):
+                await self._outages.admit(store)
+        finally:
+            self._looking_at.discard(store)
 
     async def _give_back(self, waiting: list[Claimed]) -> None:
         if waiting:
@@ -471,9 +492,9 @@ class Keep:
         return await self.catalog.read(_check, limit)
 
     async def copying(self) -> None:
-        """Waits for copies that uploads began and no longer wait for."""
-        while self._copying:
-            await asyncio.wait(set(self._copying))
+        """Waits for what uploads began and no longer wait for."""
+        while self._going_on:
+            await asyncio.wait(set(self._going_on))
 
 
 @dataclass(frozen=True, slots=True)

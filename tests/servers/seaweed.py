@@ -53,8 +53,13 @@ class SeaweedFS:
         self._process = Process(self._command(), directory / "log")
 
     @property
+    def port(self) -> int:
+        """Where it speaks S3."""
+        return self._ports[3]
+
+    @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._ports[3]}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:

@@ -9,12 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import structlog
+from sqlalchemy import Table
 
-from soundkeep.catalog import copies, sidecars
+from soundkeep.catalog import claims, copies, sidecars
 from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.marking import admit
-from soundkeep.errors import Misconfigured, PermissionDenied, Retryable, SoundkeepError, StoreError
+from soundkeep.errors import (
+    Misconfigured,
+    PermissionDenied,
+    Retryable,
+    SoundkeepError,
+    StoreError,
+    Throttled,
+)
 from soundkeep.stores.interface import Store
 
 log = structlog.get_logger()
@@ -51,6 +60,18 @@ class Outages:
     async def is_out(self, name: str, error: SoundkeepError) -> bool:
         """Whether this error of an action is an outage of its store."""
         return isinstance(error, MAY_BE_THE_STORES) and not await self.admit(name)
+
+    async def write_down(
+        self, table: Table, lease: Lease, store: str, error: SoundkeepError
+    ) -> None:
+        """Notes how an action on a leased row failed: the row rests on the retry curve, but an
+        outage of its store costs it nothing. Raises `LeaseLost`."""
+        if await self.is_out(store, error):
+            await self._catalog.write(claims.release, table, lease)
+            return
+        retry_after = error.retry_after if isinstance(error, Throttled) else None
+        why = f"{error.code}: {error}"
+        await self._catalog.write(claims.fail, table, lease, why, retry_after)
 
     async def probe_due(self) -> None:
         """Probes every store that is out, if it is this process's turn."""

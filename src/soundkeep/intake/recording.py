@@ -65,9 +65,8 @@ class Recorded:
     track: Track
     created: bool
     inbox_copy: Copy | None  # None if the bytes that landed are not needed
-    claimed: list[Claimed]
+    claimed: list[Claimed]  # none in a store whose circuit is open
     holders: int  # stores that have the blob already
-    out: frozenset[str]  # stores whose circuit is open
 
 
 def record(
@@ -90,12 +89,13 @@ def record(
         planning.want_sidecars(tx, blob, [track], rules, held)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
+    working = set(rules.keep) - store_rows.out(tx)
     claimed = copies.claim_for_upload(
-        tx, blob.digest, rules.keep, holder=holder, lease_seconds=lease_seconds
+        tx, blob.digest, working, holder=holder, lease_seconds=lease_seconds
     )
     holders = len({copy.store for copy in held if is_kept(copy)})
     created = change is not None
-    return Recorded(track, created, inbox_copy, claimed, holders, store_rows.out(tx))
+    return Recorded(track, created, inbox_copy, claimed, holders)
 
 
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:

@@ -1,0 +1,123 @@
+"""What lies in a bucket, as others read it: with plain HTTP and with the AWS command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from servers.afar import DISK, in_bucket, keeping
+from servers.s3_plain import Answer, Bucket, sent
+from servers.seaweed import SeaweedFS
+from servers.soundkeep import Json, Server, eventually, running
+from sounds import wav
+
+SIZE = 700_000
+SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A server whose sounds lie under a prefix of a bucket, and others who read that bucket."""
+
+    server: Server
+    bucket: Bucket
+    prefix: str
+
+    def upload(self, name: str, sound: bytes) -> Json:
+        """A track that is in the bucket; its id is its name."""
+        track = self.server.upload(f"{name}.wav", sound, id=name)
+        eventually(lambda: self.server.check()["passed"])
+        return track
+
+    def key(self, track: Json) -> str:
+        return f"{self.prefix}/blobs/{track['digest']}"
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket.name}/{key}"
+
+    def curl(self, key: str) -> Answer:
+        """A plain GET of a URL that Amazon's own tool signed, as any browser does it."""
+        url = self.aws("s3", "presign", self.uri(key)).decode().strip()
+        return sent(urllib.request.Request(url))
+
+    def aws(self, *words: str, fails: bool = False) -> bytes:
+        """What the AWS command line says, with the bucket's credentials and nobody's settings."""
+        environment = {
+            **{name: text for name, text in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ACCESS_KEY_ID": self.bucket.credentials.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.bucket.credentials.secret_key,
+            "AWS_DEFAULT_REGION": self.bucket.region,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        aws = Path(sys.executable).parent / "aws"
+        command = [sys.executable, str(aws), "--endpoint-url", self.bucket.endpoint, *words]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, timeout=SECONDS, check=False
+        )
+        assert (done.returncode != 0) is fails, done.stderr.decode()
+        return done.stdout
+
+    def aws_json(self, *words: str) -> Any:
+        return json.loads(self.aws(*words, "--output", "json"))
+
+
+@pytest.fixture(scope="module")
+def scene(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("cdn")
+    bucket, prefix = seaweed.bucket, f"cdn-{uuid.uuid4().hex}"
+    stores = keeping(bucket=in_bucket(bucket, folder / "keys", prefix=prefix), disk=DISK)
+    with running(folder / "data", **stores) as server:
+        yield Scene(server, bucket, prefix)
+
+
+def test_an_upload_is_read_from_the_bucket_with_plain_http(scene: Scene) -> None:
+    sound = wav(SIZE, seed=31)
+    track = scene.upload("plain", sound)
+    answer = scene.curl(scene.key(track))
+    assert (answer.status, answer.body) == (200, sound)
+    assert answer.headers["content-type"] == track["media_type"]
+
+
+def test_an_upload_is_read_from_the_bucket_with_the_aws_command_line(
+    scene: Scene, tmp_path: Path
+) -> None:
+    sound = wav(SIZE, seed=32)
+    track = scene.upload("aws", sound)
+    key = scene.key(track)
+    fetched = tmp_path / "fetched.wav"
+    scene.aws("s3", "cp", "--only-show-errors", scene.uri(key), str(fetched))
+    assert fetched.read_bytes() == sound
+
+    head = scene.aws_json("s3api", "head-object", "--bucket", scene.bucket.name, "--key", key)
+    assert (head["ContentLength"], head["ContentType"]) == (len(sound), track["media_type"])
+    listed = scene.aws("s3", "ls", "--recursive", scene.uri(f"{scene.prefix}/"))
+    assert track["digest"].encode() in listed
+
+
+def test_a_deleted_track_is_gone_from_the_bucket_for_everybody(scene: Scene) -> None:
+    sound = wav(SIZE, seed=33)
+    track = scene.upload("gone", sound)
+    key = scene.key(track)
+    assert scene.curl(key).body == sound
+    assert scene.server.ask("DELETE", "/api/tracks/gone").status in (200, 202)
+    eventually(lambda: scene.server.ask("GET", "/api/tracks/gone/receipt").json["complete"])
+    assert scene.curl(key).status == 404
+    scene.aws("s3api", "head-object", "--bucket", scene.bucket.name, "--key", key, fails=True)
+    [removed] = [
+        line
+        for line in scene.server.ask("GET", "/api/tracks/gone/receipt").json["stores"]
+        if line["store"] == "bucket"
+    ]
+    assert removed["outcome"] == "removed"
