@@ -187,6 +187,7 @@ class Sidecar:
     store: str
     key: str
     audio_key: str  # beside which sound
+    public: bool  # whether anybody may read it: then it does not name the owner
     locator: str | None
     wish: Wish
     wanted: int  # the revision of the track that it should show

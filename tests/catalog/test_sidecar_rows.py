@@ -444,3 +444,23 @@ async def test_a_blob_is_forgotten_though_a_sidecar_of_it_is_still_to_be_removed
     assert await catalog.read(blobs.find, BLOB.digest) is None
     await catalog.write(sidecars.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
     assert await rows(catalog) == []
+
+
+async def test_a_store_that_settings_make_public_keeps_private_sidecars_and_deletes_nothing(
+    catalog: Catalog,
+) -> None:
+    """As it keeps the copies: they rest, and go when the track itself changes or goes."""
+    await written(catalog)
+    shown = Rules(("backup",), (StoreRule("backup", LAYOUT), replace(DISK, public=True)))
+    await planning.replan_all(catalog, shown)
+    assert await states(catalog) == {("disk", "one"): SidecarState.RESTING}
+
+
+async def test_a_store_that_settings_make_public_gets_its_sidecars_anew_without_owners(
+    catalog: Catalog,
+) -> None:
+    await written(catalog, public=True)
+    shown = Rules(("backup",), (StoreRule("backup", LAYOUT), replace(DISK, public=True), CDN))
+    await planning.replan_all(catalog, shown)
+    claimed = await claim(catalog, Chore.WRITE_SIDECAR)
+    assert (claimed.sidecar.public, claimed.sidecar.revision) == (True, None)

@@ -259,7 +259,7 @@ async def test_a_crash_between_the_put_and_its_outcome_is_a_lease_that_runs_out(
 ) -> None:
     track = await keep(bench, "disk")
     dead = await claim(bench, Chore.WRITE_SIDECAR, "disk", lease_seconds=0)
-    source = bench.keeper._source("disk", dead.sidecar, await now(bench, track))
+    source = bench.keeper._source(dead.sidecar, await now(bench, track))
     await bench.stage.stores["disk"].put(Key(dead.sidecar.key), source)
     assert await state(bench, track, "disk") is SidecarState.DUE
     assert await work(bench, Chore.WRITE_SIDECAR, "disk")
@@ -272,7 +272,7 @@ async def test_one_that_a_dead_process_wrote_without_a_word_is_removed_with_its_
 ) -> None:
     track = await keep(bench, "disk")
     dead = await claim(bench, Chore.WRITE_SIDECAR, "disk", lease_seconds=0)
-    source = bench.keeper._source("disk", dead.sidecar, await now(bench, track))
+    source = bench.keeper._source(dead.sidecar, await now(bench, track))
     await bench.stage.stores["disk"].put(Key(dead.sidecar.key), source)
     await bench.stage.catalog.write(recording.remove, track.id, WITH_SIDECARS)
     assert await work(bench, Chore.REMOVE_SIDECAR, "disk")

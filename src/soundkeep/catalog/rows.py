@@ -92,6 +92,7 @@ def sidecar_of(row: AnyRow) -> Sidecar:
         store=row.store,
         key=row.key,
         audio_key=row.audio_key,
+        public=row.public,
         locator=row.locator,
         wish=Wish(row.wish),
         wanted=row.wanted,

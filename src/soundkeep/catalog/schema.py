@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -119,6 +120,7 @@ sidecars = Table(
     Column("store", ByteText, nullable=False),
     Column("key", ByteText, nullable=False),
     Column("audio_key", ByteText, nullable=False),
+    Column("public", Boolean, nullable=False),  # then it does not name the owner
     Column("locator", Text),
     Column("wish", Text, nullable=False),
     Column("wanted", Integer, nullable=False),  # revision of the track that it should show

@@ -53,6 +53,7 @@ class SidecarPlace:
     key: str
     track_id: str
     audio_key: str
+    public: bool
     revision: int
 
 
@@ -187,6 +188,7 @@ def want(
             "store": place.store,
             "key": place.key,
             "audio_key": place.audio_key,
+            "public": place.public,
             "wanted": place.revision,
             "chore": Chore.WRITE_SIDECAR if place in writable else None,
         }
@@ -208,13 +210,18 @@ def _wanting(on_postgresql: bool) -> Executable:
         wish=Wish.KEEP, lane=Lane.BULK, attempts=0, due_at=now()
     )
     new = row.excluded
-    as_before = and_(sidecars.c.wish != Wish.LEAVE, sidecars.c.audio_key == new.audio_key)
+    as_before = and_(
+        sidecars.c.wish != Wish.LEAVE.value,
+        sidecars.c.audio_key == new.audio_key,
+        sidecars.c.public == new.public,
+    )
     nobodys = literal(secrets.token_hex(8))  # a lease that was held is lost: its holder may be late
     wanting: Executable = row.on_conflict_do_update(
         index_elements=[sidecars.c.store, sidecars.c.key],
         set_={
             "digest": new.digest,
             "audio_key": new.audio_key,
+            "public": new.public,
             "wanted": new.wanted,
             "wish": new.wish,
             "revision": case((as_before, sidecars.c.revision), else_=null()),
@@ -326,6 +333,7 @@ def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
             store=sidecar.store,
             key=sidecar.key,
             audio_key=sidecar.audio_key,
+            public=sidecar.public,
             locator=locator,
             wish=Wish.LEAVE,
             wanted=sidecar.wanted,

@@ -214,6 +214,7 @@ def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozen
             key=str(key),
             track_id=track.id,
             audio_key=str(store.audio_key(track)),
+            public=store.public,
             revision=track.revision,
         )
         for store in rules.stores

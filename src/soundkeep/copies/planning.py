@@ -1,21 +1,21 @@
 """Writes into the ledger what placement decided: the difference between what is and what should be.
 
 Each function runs inside a transaction that has taken the blob's row. Names that go make copies
-leave, by the copy law; a change of settings makes them rest, and deletes nothing.
+leave, by the copy law; a change of settings makes them rest, and deletes nothing. Sidecars follow
+the same plan: see `sidecar_planning`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, facts, sidecars, tracks
+from soundkeep.catalog import blobs, copies, facts, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.sidecars import SidecarPlace
-from soundkeep.copies.placement import Rules, allowed, may_lie, place, place_sidecars
+from soundkeep.copies import sidecar_planning
+from soundkeep.copies.placement import Rules, allowed, may_lie, place
 from soundkeep.digest import Digest
-from soundkeep.model import Blob, Copy, CopyState, Lane, Sidecar, Track, Wish
+from soundkeep.model import Blob, Copy, CopyState, Lane, Track, Wish
 
 FACT = "placement"
 PAGE_BLOBS = 200
@@ -59,7 +59,7 @@ def replan(
     names = tracks.naming(tx, blob.digest)
     if not names:
         copies.abandon(tx, blob.digest)
-        sidecars.leave(tx, _staying_sidecars(sidecars.of_blob(tx, blob.digest)))
+        sidecar_planning.abandon(tx, blob)
         return
     after = place(blob, names, rules)
     before = after if names_before is None else place(blob, names_before, rules)
@@ -67,7 +67,7 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    _replan_sidecars(tx, blob, names, names_before, rules, current)
+    sidecar_planning.replan(tx, blob, rules, names, names_before, current)
 
 
 def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
@@ -82,76 +82,6 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
             copies.wish(tx, copy, wish, lane)
     for copy in change.keep:
         tracks.note_kept(tx, copy.id)
-
-
-@dataclass(frozen=True, slots=True)
-class SidecarDifference:
-    """What placement changes about the sidecars of one blob."""
-
-    want: frozenset[SidecarPlace]
-    leave: tuple[Sidecar, ...]
-    rest: tuple[Sidecar, ...]
-
-
-def sidecar_difference(
-    current: list[Sidecar],
-    after: frozenset[SidecarPlace],
-    names: Collection[str],
-    leaves: Collection[Place],
-) -> SidecarDifference:
-    """Compares sidecars with where they belong now (pure).
-
-    One whose track is no name of the blob any more leaves, and so does one that a change of its
-    track unplaced (`leaves`); one that only settings unplaced rests.
-    """
-    belong = {Place(place.store, place.key) for place in after}
-    outside = [sidecar for sidecar in current if _place_of(sidecar) not in belong]
-    leave = tuple(
-        sidecar
-        for sidecar in _staying_sidecars(outside)
-        if sidecar.track_id not in names or _place_of(sidecar) in leaves
-    )
-    rest = tuple(each for each in outside if each.wish is Wish.KEEP and each not in leave)
-    as_they_are = {_as_placed(each) for each in current if each.wish is Wish.KEEP}
-    return SidecarDifference(after - as_they_are, leave, rest)
-
-
-def want_sidecars(
-    tx: Tx, blob: Blob, names: Collection[Track], rules: Rules, held: Collection[Copy]
-) -> None:
-    """Wants the sidecars of names that the blob did not have before."""
-    _want_sidecars(tx, blob, place_sidecars(blob, names, rules), held)
-
-
-def _replan_sidecars(
-    tx: Tx,
-    blob: Blob,
-    names: list[Track],
-    names_before: list[Track] | None,
-    rules: Rules,
-    held: list[Copy],
-) -> None:
-    """As `replan`, for the sidecars. Those of a track that may not lie there any more leave, also
-    if they rest there."""
-    after = place_sidecars(blob, names, rules)
-    current = sidecars.of_blob(tx, blob.digest)
-    closed = {(r.name, t.id) for r in rules.stores for t in names if not may_lie(t, r)}
-    leaves = {_place_of(each) for each in current if (each.store, each.track_id) in closed}
-    if names_before is not None:
-        before = place_sidecars(blob, names_before, rules)
-        leaves |= {Place(place.store, place.key) for place in before}
-    change = sidecar_difference(current, after, {track.id for track in names}, leaves)
-    _want_sidecars(tx, blob, change.want, held)
-    sidecars.leave(tx, change.leave)
-    sidecars.rest(tx, change.rest)
-
-
-def _want_sidecars(
-    tx: Tx, blob: Blob, places: Collection[SidecarPlace], held: Collection[Copy]
-) -> None:
-    sounds = {(copy.store, copy.key) for copy in held if _has_been_present(copy)}
-    writable = {place for place in places if (place.store, place.audio_key) in sounds}
-    sidecars.want(tx, blob.digest, places, writable)
 
 
 def _allowed_no_more(
@@ -223,21 +153,3 @@ def _kept(copy: Copy) -> bool:
 
 def _staying(copy: Copy) -> bool:
     return copy.wish is not Wish.LEAVE and copy.state is not CopyState.UNWANTED
-
-
-def _has_been_present(copy: Copy) -> bool:
-    return copy.state in (CopyState.PRESENT, CopyState.DOUBTED)
-
-
-def _staying_sidecars(current: list[Sidecar]) -> list[Sidecar]:
-    return [sidecar for sidecar in current if sidecar.wish is not Wish.LEAVE]
-
-
-def _place_of(sidecar: Sidecar) -> Place:
-    return Place(sidecar.store, sidecar.key)
-
-
-def _as_placed(sidecar: Sidecar) -> SidecarPlace:
-    return SidecarPlace(
-        sidecar.store, sidecar.key, sidecar.track_id, sidecar.audio_key, sidecar.wanted
-    )

@@ -23,11 +23,11 @@ from soundkeep.stores.sources import BytesSource
 
 
 class SidecarKeeper:
-    """Carries out both chores. `public` has the cache seconds of each public store."""
+    """Carries out both chores. `cache_seconds` is by public store: what caches are told."""
 
-    def __init__(self, catalog: Catalog, public: Mapping[str, int]) -> None:
+    def __init__(self, catalog: Catalog, cache_seconds: Mapping[str, int]) -> None:
         self._catalog = catalog
-        self._public = public
+        self._cache_seconds = cache_seconds
         # They come in bursts: one transaction for all of a burst instead of two for each.
         self._track = Gathered(self._tracks)
         self._note = Gathered(self._note_all)
@@ -36,11 +36,11 @@ class SidecarKeeper:
         """Writes the sidecar as its track is now. Raises `StoreError`, `LeaseLost`."""
         sidecar = claimed.sidecar
         track = await self._track(sidecar.track_id)
-        if track is None or (store.name in self._public and not track.public):
+        if track is None or (sidecar.public and not track.public):
             # It was deleted or withdrawn since the claim, and the row says so by now.
             await self._catalog.write(sidecars.come_back_later, claimed)
             return
-        receipt = await store.put(Key(sidecar.key), self._source(store.name, sidecar, track))
+        receipt = await store.put(Key(sidecar.key), self._source(sidecar, track))
         if not await self._note(Written(claimed, track.revision, receipt.locator)):
             # Our lease ran out under the put: it may have replaced a newer one, or left one that
             # no row knows of.
@@ -66,10 +66,9 @@ class SidecarKeeper:
     async def _note_all(self, outcomes: list[Written]) -> list[bool]:
         return await self._catalog.write(sidecars.note_written, outcomes)
 
-    def _source(self, store: str, sidecar: Sidecar, track: Track) -> BytesSource:
-        public = store in self._public
-        data = sidecar_bytes(track, sidecar.audio_key, public=public)
-        return BytesSource(data, MEDIA_TYPE, self._public.get(store))
+    def _source(self, sidecar: Sidecar, track: Track) -> BytesSource:
+        data = sidecar_bytes(track, sidecar.audio_key, public=sidecar.public)
+        return BytesSource(data, MEDIA_TYPE, self._cache_seconds.get(sidecar.store))
 
 
 async def _delete(store: Store, sidecar: Sidecar) -> None:

@@ -15,7 +15,7 @@ from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
-from soundkeep.copies import planning, receipts
+from soundkeep.copies import planning, receipts, sidecar_planning
 from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
 from soundkeep.errors import IdTaken, NoSuchTrack, PathTaken, RevisionChanged
@@ -86,7 +86,7 @@ def record(
     track, change = _name(tx, new, blob, rules, held)
     if change is not None:
         planning.apply(tx, blob, change, lane)
-        planning.want_sidecars(tx, blob, [track], rules, held)
+        sidecar_planning.want(tx, blob, track, rules, held)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     working = set(rules.keep) - store_rows.out(tx)

@@ -6,6 +6,7 @@ Written out as they were then: `schema.py` moves on, this page does not.
 from alembic import op
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -36,6 +37,7 @@ sidecars = Table(
     Column("store", ByteText, nullable=False),
     Column("key", ByteText, nullable=False),
     Column("audio_key", ByteText, nullable=False),
+    Column("public", Boolean, nullable=False),
     Column("locator", Text),
     Column("wish", Text, nullable=False),
     Column("wanted", Integer, nullable=False),
