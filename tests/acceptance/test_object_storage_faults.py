@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from servers.fault_proxy import (
 )
 from servers.quirky_s3 import ACCESS_KEY, BUCKET, SECRET_KEY, QuirkyS3, quirky_s3
 from servers.soundkeep import KEY, Server, eventually
+from soundkeep.stores.guarded import SURE_SECONDS
 from sounds import wav
 
 SIZE = 200_000
@@ -199,6 +201,8 @@ def test_an_outage_costs_no_attempt_and_is_made_good_by_itself(house: House, out
 def test_another_bucket_in_its_place_is_not_believed_and_not_written_to(house: House) -> None:
     right = house.s3.objects
     other = {"somebody/else": next(iter(right.values()))}
+    forgotten_at = time.monotonic() + SURE_SECONDS  # so long is the last look at the marker good
+    eventually(lambda: time.monotonic() > forgotten_at)
     house.s3.objects = dict(other)
     track_id = house.upload()
     eventually(house.is_out)
