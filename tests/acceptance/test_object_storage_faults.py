@@ -11,7 +11,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,17 +20,7 @@ from typing import Any
 import pytest
 
 from cli.commands import Program
-from servers.fault_proxy import (
-    Fault,
-    FaultProxy,
-    fault_proxy,
-    flip,
-    refuse,
-    reset,
-    silence,
-    stall,
-    truncate,
-)
+from servers.fault_proxy import FaultProxy, fault_proxy, refuse, silence
 from servers.quirky_s3 import ACCESS_KEY, BUCKET, SECRET_KEY, QuirkyS3, quirky_s3
 from servers.soundkeep import KEY, Server, eventually
 from soundkeep.stores.guarded import SURE_SECONDS
@@ -73,9 +63,6 @@ class House:
 
     def is_out(self) -> bool:
         return bool(self.store()["state"] == "out")
-
-    def settles_into_bucket(self, track_id: str) -> None:
-        eventually(lambda: self.copy(track_id)["state"] == "present")
 
     def settles(self, first: int = 0) -> None:
         """All is made good: each sound lies whole in the bucket, and the ledger knows."""
@@ -261,31 +248,6 @@ def test_an_etag_that_is_no_md5_is_no_fault(house: House) -> None:
     house.s3.suffers("etag that is no md5")
     house.upload()
     house.settles(-1)
-
-
-# --- bodies are spoilt ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fault", ["short body", "long body", "flipped byte", "200 to a range", "html", "slow down"]
-)
-def test_a_spoilt_answer_is_never_heard_and_costs_no_copy(house: House, fault: str) -> None:
-    track_id = house.upload()
-    house.settles_into_bucket(track_id)
-    house.s3.suffers(fault, methods=("GET",), of="/blobs/")
-    for _ in range(2):
-        assert house.server.sound(track_id) == house.sounds[track_id]
-
-
-@pytest.mark.parametrize("at", [0, 100_000, SIZE - 1])
-@pytest.mark.parametrize("spoil", [stall, reset, truncate, flip])
-def test_a_body_that_breaks_off_on_its_way_is_heard_whole(
-    house: House, spoil: Callable[..., Fault], at: int
-) -> None:
-    track_id = house.upload()
-    house.settles_into_bucket(track_id)
-    house.proxy.suffers(spoil(at, of=f"GET /{BUCKET}/blobs/"))
-    assert house.server.sound(track_id) == house.sounds[track_id]
 
 
 # --- there is no S3 at all -----------------------------------------------------------------------
