@@ -231,8 +231,11 @@ def test_what_another_track_keeps_there_is_said_and_stays(server: Server) -> Non
     sync(server, one, "mirror")
     assert withdraw(server, one, "mirror")["state"] == "kept: named elsewhere"
     assert file_in(server, one, "mirror").exists()
-    [line] = receipt(server, one).json["stores"]
-    assert line["outcome"] == "kept: named elsewhere"
+    lines = {line["key"]: line["outcome"] for line in receipt(server, one).json["stores"]}
+    assert lines == {
+        f"blobs/{one['digest']}": "kept: named elsewhere",
+        f"tracks/{one['id']}.json": "removed",
+    }
     assert sync(server, two, "mirror", dry_run=True)["state"] == "present"
     assert withdraw(server, two, "mirror")["state"] == "gone"
     assert not file_in(server, one, "mirror").exists()
