@@ -136,7 +136,7 @@ def test_tracks_are_pushed_and_withdrawn_and_each_says_how_it_stands(public: Pro
     assert pushed["items"][0]["cdn_url"].startswith("https://cdn.example.org/blobs/")
 
     seen = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--dry-run")
-    assert [line["due"] for line in seen["items"]] == [["leave", "drop"]] * 2
+    assert [line["due"] for line in seen["items"]] == [["leave", "remove_sidecar", "drop"]] * 2
     gone = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--wait")
     assert [line["state"] for line in gone["items"]] == ["gone", "gone"]
     assert public.json("show", "a")["cdn_url"] is None

@@ -205,7 +205,7 @@ def test_a_store_of_keep_is_left_only_while_another_holds_the_bytes(server: Serv
     line = ask(server, f"/api/tracks/{track['id']}/sync", operation="delete", store="backup").json[
         "items"
     ][0]
-    assert line["due"] == ["leave", "drop"]
+    assert line["due"] == ["leave", "remove_sidecar", "drop"]
 
     def refused_by_the_law() -> bool:
         line = withdraw_look(server, track, "backup")
@@ -253,8 +253,8 @@ def test_a_dry_run_says_what_is_due_and_changes_nothing(server: Server) -> None:
     pushed = sync(server, track, "vault", dry_run=True, wait_seconds=0)
     lines = [withdraw_look(server, track, "cdn"), pushed]
     assert [(line["state"], line["due"]) for line in lines] == [
-        ("present", ["leave", "drop"]),
-        ("wanted", ["copy"]),
+        ("present", ["leave", "remove_sidecar", "drop"]),
+        ("wanted", ["copy", "write_sidecar"]),
     ]
     assert now(server, track) == shown
     assert not file_in(server, track, "vault").exists()

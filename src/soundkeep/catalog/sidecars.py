@@ -128,6 +128,13 @@ def of_blob(tx: Tx, digest: Digest) -> list[Sidecar]:
     return [sidecar_of(row) for row in tx.run(_OF_BLOB, {"raw": digest.raw})]
 
 
+def of_blobs(tx: Tx, digests: Collection[Digest]) -> list[Sidecar]:
+    """The sidecars beside every copy of several blobs."""
+    raw = [digest.raw for digest in digests]
+    rows = select_sidecars().where(sidecars.c.digest.in_(raw)).order_by(sidecars.c.id)
+    return [sidecar_of(row) for row in tx.run(rows)]
+
+
 def of_track(tx: Tx, digest: Digest, track_id: str) -> list[Sidecar]:
     """One track's sidecars, also if it is deleted."""
     return [sidecar for sidecar in of_blob(tx, digest) if sidecar.track_id == track_id]

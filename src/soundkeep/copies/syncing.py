@@ -24,6 +24,8 @@ from soundkeep.model import (
     Copy,
     CopyState,
     Operation,
+    Sidecar,
+    SidecarState,
     Standing,
     StoreState,
     Synced,
@@ -80,6 +82,7 @@ class _View:
 
     found: dict[str, Track]
     copies: dict[Digest, list[Copy]]
+    sidecars: dict[tuple[str, str], Sidecar]  # by track and store
     names: dict[Digest, list[Track]]
     removed_at: dict[tuple[str, str], float]
     stores: dict[str, StoreState]
@@ -93,6 +96,7 @@ class _View:
         return cls(
             found,
             copies.of_blobs(tx, digests),
+            {(each.track_id, each.store): each for each in sidecars.of_blobs(tx, digests)},
             tracks.naming_any(tx, digests),
             tracks.removed_at(tx, ids),
             store_rows.known(tx),
@@ -121,7 +125,7 @@ class _View:
 
     def _uploaded(self, track: Track, rule: StoreRule) -> Synced:
         copy = next((c for c in self._of(track, rule) if c.key == _key(track, rule)), None)
-        due = _due_to_have(copy)
+        due = _due_to_have(copy) + self._sidecar_due_to_have(track, rule)
         held = self.copies.get(track.blob.digest, ())
         published = self.fronts.published(track, held)
         return Synced(
@@ -141,18 +145,24 @@ class _View:
         kept = self._kept_for_others(track, rule)
         going = [copy for copy in here if copy.key not in kept]
         operation = Operation.DELETE
-        if going:
-            first = going[0]
-            due, why = _due_to_be_rid_of(going), self._why(going, rule)
-            return Synced(
-                track.id, operation, rule.name, first.state, due, since=first.since, why=why
-            )
+        sidecar = self.sidecars.get((track.id, rule.name))
+        if going or sidecar:
+            due = _due_to_be_rid_of(going, sidecar)
+            why = self._why([*going, *filter(None, [sidecar])], rule)
+            state, since = (going[0].state, going[0].since) if going else (CopyState.UNWANTED, None)
+            return Synced(track.id, operation, rule.name, state, due, since=since, why=why)
         if here:
             return Synced(track.id, operation, rule.name, Standing.KEPT)
         at = self.removed_at.get((track.id, rule.name))
         seconds = self.fronts.cache_seconds.get(rule.name)
         until = at + seconds if at is not None and seconds is not None else None
         return Synced(track.id, operation, rule.name, Standing.GONE, since=at, cached_until=until)
+
+    def _sidecar_due_to_have(self, track: Track, rule: StoreRule) -> tuple[Chore, ...]:
+        sidecar = self.sidecars.get((track.id, rule.name))
+        if rule.sidecars is None or (sidecar and sidecar.state is SidecarState.WRITTEN):
+            return ()
+        return (Chore.WRITE_SIDECAR,)
 
     def _of(self, track: Track, rule: StoreRule) -> list[Copy]:
         """The copies in the store that are the track's, also those under keys of a former layout;
@@ -168,12 +178,12 @@ class _View:
     def _others(self, track: Track) -> list[Track]:
         return [name for name in self.names.get(track.blob.digest, ()) if name.id != track.id]
 
-    def _why(self, waiting: Iterable[Copy], rule: StoreRule) -> str | None:
+    def _why(self, waiting: Iterable[Copy | Sidecar], rule: StoreRule) -> str | None:
         """What keeps it: the store's own outage first, else what the last attempt said."""
         state = self.stores.get(rule.name)
         if state is not None and state.opened_at is not None:
             return f"{rule.name} is out: {state.error_code}: {state.error}"
-        return next((copy.last_error for copy in waiting if copy.last_error), None)
+        return next((row.last_error for row in waiting if row.last_error), None)
 
 
 def _refusal(track: Track, rule: StoreRule, operation: Operation) -> Conflict | None:
@@ -196,9 +206,11 @@ def _due_to_have(copy: Copy | None) -> tuple[Chore, ...]:
     return (Chore.VERIFY,) if copy.state is CopyState.DOUBTED else ()
 
 
-def _due_to_be_rid_of(going: Iterable[Copy]) -> tuple[Chore, ...]:
-    released = all(copy.state is CopyState.UNWANTED for copy in going)
-    return (Chore.DROP,) if released else (Chore.LEAVE, Chore.DROP)
+def _due_to_be_rid_of(going: Collection[Copy], sidecar: Sidecar | None) -> tuple[Chore, ...]:
+    """The sidecar goes before the sound that it describes."""
+    leaves = any(copy.state is not CopyState.UNWANTED for copy in going)
+    chores = {Chore.LEAVE: leaves, Chore.REMOVE_SIDECAR: sidecar, Chore.DROP: going}
+    return tuple(chore for chore, is_due in chores.items() if is_due)
 
 
 def _key(track: Track, rule: StoreRule) -> str:
