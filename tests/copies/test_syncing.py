@@ -344,5 +344,5 @@ def test_what_is_due_follows_from_the_copy() -> None:
     for state, (to_have, to_lose) in expected.items():
         here = replace(copy, state=state)
         assert syncing._due_to_have(here) == to_have
-        assert syncing._due_to_be_rid_of([here]) == to_lose
+        assert syncing._due_to_be_rid_of([here], None) == to_lose
     assert syncing._due_to_have(None) == (Chore.COPY,)
