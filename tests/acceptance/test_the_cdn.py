@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -41,6 +42,18 @@ class Scene:
 
     def key(self, track: Json) -> str:
         return f"{self.prefix}/blobs/{track['digest']}"
+
+    def sync(self, track_id: str, operation: str) -> Json:
+        fields = {"operation": operation, "store": "cdn", "wait_seconds": 25}
+        answer = self.server.ask(
+            "POST", f"/api/tracks/{track_id}/sync", json.dumps(fields).encode()
+        )
+        [line] = answer.json["items"]
+        return dict(line)
+
+    def document(self, key: str) -> Json:
+        """A JSON object, as the AWS command line reads it."""
+        return dict(json.loads(self.aws("s3", "cp", self.uri(key), "-")))
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket.name}/{key}"
@@ -77,8 +90,19 @@ class Scene:
 def scene(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("cdn")
     bucket, prefix = seaweed.bucket, f"cdn-{uuid.uuid4().hex}"
-    stores = keeping(bucket=in_bucket(bucket, folder / "keys", prefix=prefix), disk=DISK)
-    with running(folder / "data", **stores) as server:
+    kept = in_bucket(bucket, folder / "keys", prefix=prefix)
+    cdn = in_bucket(
+        bucket,
+        folder / "keys",
+        prefix=f"{prefix}-cdn",
+        public=True,
+        public_url=f"{bucket.endpoint}/{bucket.name}/{prefix}-cdn",
+        key="audio/{track_id}.{ext}",
+        sidecar_key="metadata/{track_id}.json",
+    )
+    settings = keeping(bucket=kept, disk=DISK)
+    settings["STORES"] = json.dumps({"bucket": kept, "disk": DISK, "cdn": cdn})
+    with running(folder / "data", **settings) as server:
         yield Scene(server, bucket, prefix)
 
 
@@ -115,9 +139,57 @@ def test_a_deleted_track_is_gone_from_the_bucket_for_everybody(scene: Scene) -> 
     eventually(lambda: scene.server.ask("GET", "/api/tracks/gone/receipt").json["complete"])
     assert scene.curl(key).status == 404
     scene.aws("s3api", "head-object", "--bucket", scene.bucket.name, "--key", key, fails=True)
-    [removed] = [
-        line
-        for line in scene.server.ask("GET", "/api/tracks/gone/receipt").json["stores"]
-        if line["store"] == "bucket"
-    ]
-    assert removed["outcome"] == "removed"
+    lines = scene.server.ask("GET", "/api/tracks/gone/receipt").json["stores"]
+    outcomes = {line["key"]: line["outcome"] for line in lines if line["store"] == "bucket"}
+    assert outcomes == {
+        f"blobs/{track['digest']}": "removed",
+        "tracks/gone.json": "removed",
+    }
+
+
+def test_a_track_on_the_cdn_with_its_sidecar_which_follows_it_until_both_are_withdrawn(
+    scene: Scene,
+) -> None:
+    sound = wav(SIZE, seed=34)
+    mine = {"zebra": [1, 2.5, None], "artist": "Zoë", "nested": {"b": "x", "a": True}}
+    metadata = json.dumps(mine)
+    track = scene.server.upload(
+        "show.wav", sound, id="show", visibility="public", title="First", metadata=quote(metadata)
+    )
+    pushed = scene.sync("show", "upload")
+    audio, sidecar = f"{scene.prefix}-cdn/audio/show.wav", f"{scene.prefix}-cdn/metadata/show.json"
+    root = f"{scene.bucket.endpoint}/{scene.bucket.name}"
+    assert (pushed["state"], pushed["due"]) == ("present", [])
+    assert pushed["cdn_url"] == f"{root}/{audio}"
+    assert pushed["sidecar_cdn_url"] == f"{root}/{sidecar}"
+    assert pushed["timestamp"] >= track["created_at"]
+
+    answer = scene.curl(audio)
+    assert (answer.status, answer.body) == (200, sound)
+    assert answer.headers["content-type"] == track["media_type"]
+    assert answer.headers["cache-control"] == "public, max-age=86400"
+    before = scene.document(sidecar)
+    assert before.pop("soundkeep")["title"] == "First"
+    assert json.dumps(before) == metadata  # also in the same order
+
+    changed = scene.server.ask(
+        "PATCH", "/api/tracks/show", json.dumps({"title": "Second"}).encode()
+    )
+    assert changed.status == 200
+    eventually(lambda: scene.document(sidecar)["soundkeep"]["title"] == "Second")
+    after = scene.document(sidecar)
+    ours = after.pop("soundkeep")
+    assert json.dumps(after) == metadata
+    assert (ours["digest"], ours["path"]) == (track["digest"], "show.wav")
+    assert "owner" not in ours
+
+    withdrawn = scene.sync("show", "delete")
+    assert (withdrawn["state"], withdrawn["due"], withdrawn["cdn_url"]) == ("gone", [], None)
+    for key in (audio, sidecar):
+        assert scene.curl(key).status == 404
+        scene.aws("s3api", "head-object", "--bucket", scene.bucket.name, "--key", key, fails=True)
+    receipt = scene.server.ask("GET", "/api/tracks/show/receipt").json
+    assert receipt["complete"]
+    outcomes = {line["key"]: line["outcome"] for line in receipt["stores"]}
+    assert outcomes == {"audio/show.wav": "removed", "metadata/show.json": "removed"}
+    assert scene.server.sound("show") == sound

@@ -71,7 +71,7 @@ def free_ports(count: int, twin: int = 0) -> list[int]:
     of those, even the server's own, could else be there first.
     """
     found: list[int] = []
-    candidates = range(PORTS[0], PORTS[1] - twin)
+    candidates = range(*PORTS)
     for port in random.sample(candidates, k=len(candidates)):
         if _is_free(port) and _is_free(port + twin):
             found.append(port)
