@@ -33,11 +33,14 @@ async def exactly(source: Source) -> Bytes:
 
 async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
     """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
-    once."""
+    once, and what comes in pieces of that size not at all."""
     held: list[memoryview] = []
     count = 0
     async with aclosing(pieces):
         async for piece in pieces:
+            if not count and len(piece) == size_bytes:
+                yield piece
+                continue
             rest = memoryview(piece)
             while rest:
                 part = rest[: size_bytes - count]

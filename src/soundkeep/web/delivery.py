@@ -18,7 +18,7 @@ import structlog
 
 from soundkeep.access.keys import KeyRing
 from soundkeep.errors import CatalogUnavailable, SoundkeepError, Unplayable
-from soundkeep.model import Track
+from soundkeep.model import Copy, Track
 from soundkeep.ranges import (
     ByteRange,
     Unsatisfiable,
@@ -113,7 +113,7 @@ class Delivery:
         if isinstance(asked, Unsatisfiable):
             return None
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-        body = Body(self._reader, sound.blob, start, stop, sound.local)
+        body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
         piece = body.next_at_once(into)
         if piece is None:
             return None
@@ -163,7 +163,9 @@ class Delivery:
     def _prepared(self, found: Found) -> Sound:
         """Made once for each look-up, so once a second at most."""
         if not isinstance(found.prepared, Sound):
-            found.prepared = Sound(found.track, self._reader.order.best_file(found.copies))
+            found.prepared = Sound(
+                found.track, found.copies, self._reader.order.best_file(found.copies)
+            )
         return found.prepared
 
     def _may_hear(self, sound: Sound, request: _Request) -> bool:
@@ -184,7 +186,7 @@ class Delivery:
             await request.send(*sound.head(asked))
         else:
             start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-            body = Body(self._reader, sound.blob, start, stop, sound.local)
+            body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
             try:
                 await self._stream(body, stop - start, sound.head(asked), request)
             finally:
@@ -229,9 +231,20 @@ class Delivery:
 class Sound:
     """A track as the hot path wants it: what can be made beforehand is made once."""
 
-    __slots__ = ("_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes")
+    __slots__ = (
+        "_lines",
+        "_whole",
+        "blob",
+        "copies",
+        "etag",
+        "headers",
+        "local",
+        "public",
+        "size_bytes",
+    )
 
-    def __init__(self, track: Track, local: Local | None) -> None:
+    def __init__(self, track: Track, copies: tuple[Copy, ...], local: Local | None) -> None:
+        self.copies = copies
         self.public = track.public
         self.blob = track.blob
         self.size_bytes = track.blob.size_bytes
