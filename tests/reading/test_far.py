@@ -32,7 +32,10 @@ def at_once(reader: Reader, track: Track, start: int, stop: int) -> bytes | None
 
 
 async def heard(reader: Reader, track: Track, start: int, stop: int) -> bytes:
-    body = Body(reader, track.blob, start, stop, None)
+    return await rest_of(Body(reader, track.blob, start, stop, None))
+
+
+async def rest_of(body: Body) -> bytes:
     pieces = []
     while piece := await body.next():
         pieces.append(bytes(piece))
@@ -129,4 +132,24 @@ async def test_a_store_that_became_slower_than_its_own_habit_is_overtaken(stage:
         await read(reader, track.blob, 0, 1)
     stage.stores["one"].break_with(Fault.stalling(), verbs={"open"})
     assert await read(reader, track.blob) == CONTENT
+    await reader.close()
+
+
+async def test_copies_that_were_just_looked_up_are_read_without_the_catalog(stage: Stage) -> None:
+    track = await stage.add(CONTENT, "one")
+    reader = stage.reader(UNCACHED)
+    known = await reader.copies(track.blob)
+    await stage.catalog.close()
+    body = Body(reader, track.blob, 5, len(CONTENT), None, known)
+    assert await rest_of(body) == CONTENT[5:]
+
+
+async def test_where_no_copy_that_was_known_is_good_the_catalog_knows_more(stage: Stage) -> None:
+    track = await stage.add(CONTENT, "one", "two")
+    reader = stage.reader(UNCACHED)
+    known = [copy for copy in await reader.copies(track.blob) if copy.store == "one"]
+    stage.stores["one"].break_with(Fault.truncating(at=CHUNK_BYTES + 7), verbs={"open"})
+    body = Body(reader, track.blob, 5, len(CONTENT), None, known)
+    assert await rest_of(body) == CONTENT[5:]
+    assert stage.stores["two"].calls.count("open") == 1
     await reader.close()

@@ -15,14 +15,14 @@ from pathlib import Path
 from soundkeep.catalog import blobs, copies
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.digest import Digest
+from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import Corrupt, LeaseLost, NotFound, StoreError, Truncated
 from soundkeep.model import Blob, Copy, CopyState
 from soundkeep.reading.body import Body, Local
-from soundkeep.reading.feed import cut
 from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import check_file
 from soundkeep.stores.interface import Bytes, Key, Store
+from soundkeep.stores.pieces import regrouped
 
 READ_BACK = "read back"
 
@@ -162,7 +162,7 @@ async def read_back(store: Store, locator: str, blob: Blob) -> str:
     whatever keeps the store from answering."""
     index = 0
     pieces = store.open(locator)
-    async with aclosing(pieces), aclosing(cut(pieces)) as chunks:
+    async with aclosing(pieces), aclosing(regrouped(pieces, CHUNK_BYTES)) as chunks:
         async for chunk in chunks:
             blob.chunk_hashes.check(index, chunk)
             index += 1

@@ -9,13 +9,14 @@ counts as stalled.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import StoreError, TimedOut
 from soundkeep.model import Blob, Copy
 from soundkeep.reading.reader import Reader
+from soundkeep.reading.stream import Stream
 from soundkeep.reading.trusted import Buffer, LocalFile
-from soundkeep.stores.interface import Bytes
 
 PIECE_BYTES = 2 * CHUNK_BYTES
 
@@ -32,15 +33,18 @@ class Body:
         start: int,
         stop: int,
         local: Local | None,
+        known: Sequence[Copy] = (),
     ) -> None:
-        """`local` is the best copy, if that is a file of this machine."""
+        """`local` is the best copy, if that is a file of this machine; `known` are all copies, if
+        they were looked up just now."""
         self._reader = reader
         self._blob = blob
         self._at = start
         self._stop = stop
         self._local = local
+        self._known = known
         self._file: LocalFile | None = None
-        self._rest: Bytes | None = None
+        self._rest: Stream | None = None
         if local is None:
             reader.ahead.note(blob, start, stop)
         else:
@@ -86,7 +90,7 @@ class Body:
         """Leaves nothing open."""
         self._file = None
         if self._rest is not None:
-            await self._rest.aclose()
+            await self._rest.close()
 
     async def _next_of_file(self) -> Buffer:
         assert self._file is not None
@@ -112,7 +116,11 @@ class Body:
         except TimeoutError as error:
             raise TimedOut(f"the disk gave nothing for {seconds:g} s") from error
 
-    async def _next_of_rest(self) -> bytes:
+    async def _next_of_rest(self) -> Buffer:
         if self._rest is None:
-            self._rest = self._reader.open(self._blob, self._at, self._stop)
-        return await anext(self._rest)
+            self._rest = self._reader.stream(self._blob, self._at, self._stop, self._known)
+        chunk = await self._rest.next()
+        offset = self._at - self._at % CHUNK_BYTES
+        if self._at == offset and offset + len(chunk) <= self._stop:
+            return chunk
+        return memoryview(chunk)[self._at - offset : self._stop - offset]

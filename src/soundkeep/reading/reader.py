@@ -15,7 +15,7 @@ import structlog
 
 from soundkeep.catalog import copies
 from soundkeep.catalog.database import Catalog
-from soundkeep.digest import CHUNK_BYTES, chunk_count
+from soundkeep.digest import CHUNK_BYTES, chunk_count, chunk_span, chunks_touching
 from soundkeep.errors import (
     CatalogUnavailable,
     Corrupt,
@@ -70,13 +70,19 @@ class Reader:
         stop = blob.size_bytes if stop is None else min(stop, blob.size_bytes)
         if start >= stop:
             return
-        stream = Stream(self, blob, start // CHUNK_BYTES, chunk_count(stop))
-        offset = start - start % CHUNK_BYTES
-        async with aclosing(stream.chunks()) as chunks:
-            async for chunk in chunks:
-                piece = chunk[max(0, start - offset) : stop - offset]
-                offset += len(chunk)
-                yield piece
+        stream = self.stream(blob, start, stop)
+        try:
+            for index in chunks_touching(start, stop):
+                offset = index * CHUNK_BYTES
+                chunk = await stream.next()
+                yield chunk[max(0, start - offset) : stop - offset]
+        finally:
+            await stream.close()
+
+    def stream(self, blob: Blob, start: int, stop: int, known: Sequence[Copy] = ()) -> Stream:
+        """The chunks that the half-open range touches. `known` copies, which somebody has just
+        looked up, are tried first, and the catalog is asked only when none of them is good."""
+        return Stream(self, blob, start // CHUNK_BYTES, chunk_count(stop), known)
 
     def cached(self, blob: Blob, start: int, stop: int) -> memoryview | None:
         """Verified bytes from `start`, up to `stop` or the end of their chunk, if in memory."""
@@ -114,11 +120,12 @@ class Reader:
 
     async def _fetch(self, blob: Blob, index: int) -> None:
         """Reads one chunk into the cache, if there is any cache and it is not there."""
+        start, stop = chunk_span(index, blob.size_bytes)
         if not self.settings.cache_bytes or self.cache.get(blob.digest, index) is not None:
             return
         with suppress(Unplayable, CatalogUnavailable):
-            async with aclosing(Stream(self, blob, index, index + 1).chunks()) as chunks:
-                async for _ in chunks:
+            async with aclosing(self.open(blob, start, stop)) as pieces:
+                async for _ in pieces:
                     pass
 
     async def _doubt(self, copy: Copy, error: StoreError) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from soundkeep.errors import CatalogUnavailable, StoreError, Unplayable
@@ -37,9 +37,12 @@ class Copies(Protocol):
 
 
 class Stream:
-    """Chunks `first` to `last` (exclusive) of a blob."""
+    """Chunks `first` to `last` (exclusive) of a blob, one for each `next`. Close it."""
 
-    def __init__(self, reader: Copies, blob: Blob, first: int, last: int) -> None:
+    def __init__(
+        self, reader: Copies, blob: Blob, first: int, last: int, known: Sequence[Copy] = ()
+    ) -> None:
+        """`known` copies are tried at first, without asking the catalog."""
         self._reader = reader
         self._blob = blob
         self._index = first  # of the chunk that is next
@@ -47,33 +50,44 @@ class Stream:
         self._feed: Feed | None = None
         self._failed: dict[int, StoreError] = {}  # the copies that could not give that chunk
         self._reported: set[tuple[int, str]] = set()
-        self._known: list[Copy] = []
+        self._known = known
+        self._asks = not known
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Raises `Unplayable` and `CatalogUnavailable`."""
-        try:
-            while self._index < self._last:
-                yield await self._next()
-                self._index += 1
-                self._failed.clear()
-        finally:
-            await self._leave()
+    async def next(self) -> bytes:
+        """The next chunk, good. Raises `Unplayable` and `CatalogUnavailable`."""
+        chunk = await self._read_on() if self._feed is not None else None
+        if chunk is None:
+            chunk = self._reader.cache.get(self._blob.digest, self._index)
+        if chunk is None:
+            chunk = await self._begin()
+        self._index += 1
+        self._failed.clear()
+        return chunk
 
-    async def _next(self) -> bytes:
+    async def close(self) -> None:
+        """Leaves nothing open."""
         if self._feed is not None:
-            try:
-                return self._good(self._feed, await self._feed.next())
-            except StoreError as error:
-                self._note(self._feed, error)
-                await self._leave()
-        cached = self._reader.cache.get(self._blob.digest, self._index)
-        return await self._begin() if cached is None else cached
+            feed, self._feed = self._feed, None
+            await feed.close()
+
+    async def _read_on(self) -> bytes | None:
+        """The chunk from the feed that is open; None, and the feed closed, if it failed."""
+        assert self._feed is not None
+        try:
+            return self._good(self._feed, await self._feed.next())
+        except StoreError as error:
+            self._note(self._feed, error)
+            await self.close()
+            return None
 
     async def _begin(self) -> bytes:
         """The chunk from a copy that was not tried for it yet; that copy then goes on."""
         while candidates := await self._candidates():
-            won = await self._race(candidates)
-            if won is not None:
+            if len(candidates) == 1:
+                chunk = await self._try(candidates[0])
+                if chunk is not None:
+                    return chunk
+            elif won := await self._race(candidates):
                 self._feed, chunk = won
                 return self._good(self._feed, chunk)
         raise Unplayable(_why(self._blob, self._index, self._failed))
@@ -81,18 +95,33 @@ class Stream:
     async def _candidates(self) -> list[Copy]:
         """The next copy to try, and with it one of no greater cost in case it is slow."""
         order = self._reader.order
-        left = [c for c in order.sort(await self._copies()) if c.id not in self._failed]
+        left = [] if self._asks else self._untried()
+        if not left:
+            await self._ask()
+            left = self._untried()
+        self._asks = True  # whoever comes back may have read for long, and copies move
         hedges = [copy for copy in left[1:] if order.cost(copy) <= order.cost(left[0])]
         return left[:1] + hedges[:1]
 
-    async def _copies(self) -> list[Copy]:
-        """Asked anew each time, since copies move; a catalog that is out ends no running stream."""
+    def _untried(self) -> list[Copy]:
+        return [c for c in self._reader.order.sort(self._known) if c.id not in self._failed]
+
+    async def _ask(self) -> None:
+        """A catalog that is out ends no running stream."""
         try:
             self._known = await self._reader.copies(self._blob)
         except CatalogUnavailable:
             if not self._known:
                 raise
-        return self._known
+
+    async def _try(self, copy: Copy) -> bytes | None:
+        """The first chunk of a copy that there is no other to race with; None if it failed."""
+        started = time.monotonic()
+        self._feed = self._reader.feed(copy, self._blob, self._index, self._last)
+        chunk = await self._read_on()
+        if chunk is not None:
+            self._reader.paces.note(copy.store, time.monotonic() - started)
+        return chunk
 
     async def _race(self, candidates: list[Copy]) -> tuple[Feed, bytes] | None:
         """The first chunk of the first feed that has one; the others are closed.
@@ -148,11 +177,6 @@ class Stream:
         if fault not in self._reported:
             self._reported.add(fault)
             self._reader.failed(feed.copy, error)
-
-    async def _leave(self) -> None:
-        if self._feed is not None:
-            feed, self._feed = self._feed, None
-            await feed.close()
 
 
 async def _abandon(task: asyncio.Task[bytes], feed: Feed) -> None:

@@ -53,10 +53,17 @@ async def grouped(pieces: Bytes, size_bytes: int) -> AsyncGenerator[list[memoryv
 
 async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
     """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
-    once."""
+    once, and what came in pieces of that size not at all."""
     async with aclosing(grouped(pieces, size_bytes)) as groups:
         async for group in groups:
-            yield b"".join(group)
+            yield _joined(group)
+
+
+def _joined(group: list[memoryview]) -> bytes:
+    whole = group[0].obj
+    if isinstance(whole, bytes) and len(group) == 1 and len(group[0]) == len(whole):
+        return whole
+    return b"".join(group)
 
 
 def span(size_bytes: int, start: int, stop: int | None) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
+from soundkeep.stores.http_reading import EndedEarly, Unreachable
 
 Meaning = tuple[type[StoreError], str]
 
@@ -117,6 +118,7 @@ BY_STATUS: dict[int, Meaning] = {
 }  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
 
 TIMEOUTS = (TimeoutError, botocore.ConnectTimeoutError, botocore.ReadTimeoutError)
+UNREACHABLE = (aiohttp.ClientConnectorError, botocore.EndpointConnectionError, Unreachable)
 
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
@@ -184,9 +186,9 @@ def _broken(error: Exception) -> Meaning:
             return Misconfigured, f"its certificate is not trusted: {why}"
         if isinstance(reason, TIMEOUTS):
             return TimedOut, "no answer in time"
-    if isinstance(error, aiohttp.ClientPayloadError):
+    if isinstance(error, aiohttp.ClientPayloadError | EndedEarly):
         return Truncated, "the connection broke before the end"
-    if isinstance(error, aiohttp.ClientConnectorError | botocore.EndpointConnectionError):
+    if isinstance(error, UNREACHABLE):
         return Unavailable, "cannot be reached"
     if isinstance(error, aiohttp.InvalidURL | ResponseParserError | botocore.ParamValidationError):
         return NOT_S3

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import (
     ClientResponse,
@@ -24,14 +23,15 @@ from aiohttp import (
 from yarl import URL
 
 from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_bodies import Body, Piece, each
 from soundkeep.stores.s3_errors import NOT_S3, Refusal, translated
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer
 
-IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
+COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
 PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
 
 
@@ -53,6 +53,21 @@ class Phases:
 PHASES = Phases()
 
 
+class Answer(Protocol):
+    """An answer whose body is being read."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content_length(self) -> int | None: ...
+
+    async def piece(self) -> bytes:
+        """The next bytes, a whole chunk where that is easy; empty at the end."""
+        ...
+
+
 class Requests:
     """A session with one bucket. It opens nothing until it is used."""
 
@@ -62,6 +77,14 @@ class Requests:
         self._signer = signer
         self._phases = phases
         self._session: ClientSession | None = None
+        self._connections = Connections(
+            address.scheme,
+            address.host,
+            connect_seconds=phases.connect,
+            first_byte_seconds=phases.first_byte,
+            between_bytes_seconds=phases.between_bytes,
+        )
+        self._measures = True  # whether this server tells the length of its answers
 
     @asynccontextmanager
     async def get(
@@ -74,6 +97,27 @@ class Requests:
             async with answer:
                 await self._refuse(answer, method, key)
                 yield answer
+
+    @asynccontextmanager
+    async def body(self, key: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        """The answer to a GET, for much to be read. Raises every `StoreError`."""
+        if self._measures:
+            with translated(self._what("GET", key)):
+                path = self._address.path(key)
+                signed = self._signer.headers("GET", path, headers, NOTHING)
+                answer = await self._connections.get(path, COMMON | signed)
+                try:
+                    if answer.status >= 300:
+                        told = Refusal.read(answer.status, answer.headers, await answer.refusal())
+                        raise told.error(self._what("GET", key))
+                    if answer.content_length is not None:
+                        yield answer
+                        return
+                finally:
+                    self._connections.release(answer)
+            self._measures = False
+        async with self.get("GET", key, headers) as general:
+            yield _General(general)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Sends the source as it comes, and answers the headers of the answer.
@@ -106,6 +150,7 @@ class Requests:
         return await self._put(key, body, digest, headers, query)
 
     async def close(self) -> None:
+        self._connections.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -160,6 +205,19 @@ class Requests:
         return f"{self.name}: {method} {key}"
 
 
+class _General:
+    """An answer of the general client."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_length = response.content_length
+        self._content = response.content
+
+    async def piece(self) -> bytes:
+        return await self._content.readany()
+
+
 async def start_of(answer: ClientResponse, most: int) -> bytes:
     """The body, or its first bytes if it is longer; it may come in any number of pieces."""
     body = b""
@@ -176,22 +234,12 @@ def _new_session() -> ClientSession:
     connector = TCPConnector(
         limit=0,  # who calls at once is limited around the store
         keepalive_timeout=IDLE_SECONDS,
-        socket_factory=_socket,
+        socket_factory=new_socket,
     )
     return ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
         read_bufsize=PIPE_BYTES,
-        headers={"accept-encoding": "identity", "user-agent": "soundkeep"},
+        headers=COMMON,
     )
-
-
-def _socket(address: Any) -> socket.socket:
-    """With keepalive, so that a peer that vanished is noticed also between two requests."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
-    return made

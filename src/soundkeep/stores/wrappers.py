@@ -13,7 +13,7 @@ import random
 import time
 from asyncio import Semaphore, Timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from soundkeep.digest import Digest
 from soundkeep.errors import NotFound, Retryable, StoreError, Throttled, TimedOut
 from soundkeep.stores.interface import Bytes, Caps, Key, Receipt, Source, Stat, Store
+from soundkeep.stores.waits import Waits
 
 R = TypeVar("R")
 Item = TypeVar("Item")
@@ -141,13 +142,14 @@ class Bounded(Wrapped):
     async def _stream(
         self, verb: str, items: AsyncGenerator[Item, None]
     ) -> AsyncGenerator[Item, None]:
-        async with aclosing(items):
-            while True:
-                async with self._limit(verb):
-                    item = await anext(items, None)
-                if item is None:
-                    return
-                yield item
+        with closing(Waits(self._seconds, self._late(verb))) as waits:
+            async with aclosing(items):
+                while True:
+                    with waits:
+                        item = await anext(items, None)
+                    if item is None:
+                        return
+                    yield item
 
     @asynccontextmanager
     async def _limit(self, verb: str) -> AsyncGenerator[Timeout, None]:
@@ -158,8 +160,10 @@ class Bounded(Wrapped):
         except TimeoutError as error:
             if not clock.expired():
                 raise
-            text = f"{self.name} did not answer within {self._seconds:g} s ({verb})"
-            raise TimedOut(text) from error
+            raise TimedOut(self._late(verb)) from error
+
+    def _late(self, verb: str) -> str:
+        return f"{self.name} did not answer within {self._seconds:g} s ({verb})"
 
 
 @dataclass

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from soundkeep.access.keys import KeyRing
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import CatalogUnavailable, SoundkeepError, Unplayable
-from soundkeep.model import Track
+from soundkeep.model import Copy, Track
 from soundkeep.ranges import (
     ByteRange,
     Unsatisfiable,
@@ -55,6 +55,7 @@ STREAM_HERE = b"delivery=stream"  # a query: the listener will not be sent elsew
 METHODS = b"GET, HEAD, OPTIONS"
 CONDITIONS = frozenset((b"if-none-match", b"if-range"))
 BODIES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+UNEXPECTED = "something went wrong here; the server's log says what"
 WATCHED_BYTES = 2 * 1024 * 1024  # longer bodies notice when their listener has gone
 
 log = structlog.get_logger()
@@ -62,13 +63,28 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Begun:
-    """An answer whose first piece is at hand: its header lines, and where the rest comes from."""
+    """An answer to be sent: its header lines, and where its pieces come from."""
 
     status: int
     lines: tuple[bytes, ...]
     size_bytes: int
-    piece: Buffer
+    piece: Buffer | None  # the first, if it is at hand
     body: Body
+    cors: bytes
+
+    def refused(self, error: Exception) -> Begun:
+        """What is sent instead when there is no first piece."""
+        if isinstance(error, (Unplayable, CatalogUnavailable)):
+            status, headers, document = refusal_for_now(error)
+        else:
+            status, headers, document = refusal(500, "internal", UNEXPECTED)
+        return replace(
+            self,
+            status=status,
+            lines=(_lines(headers), self.cors),
+            size_bytes=len(document),
+            piece=document,
+        )
 
 
 class Delivery:
@@ -102,9 +118,9 @@ class Delivery:
             self.running -= 1
 
     def begin_at_once(self, url: bytes, headers: Headers, into: bytearray) -> Begun | None:
-        """An answer to a GET that need not wait for anything; None if it is not as simple as that.
+        """A plain answer to a GET of a sound that was just looked up; None if it is not as simple.
 
-        Its first piece may be a view of `into`, of `PIECE_BYTES`.
+        Its first piece is there if it is in memory; it may be a view of `into`, of `PIECE_BYTES`.
 
         Nothing is refused here: what is not simple is looked at again, and answered, by the call
         of this class.
@@ -118,16 +134,14 @@ class Delivery:
         if not (sound.public or self._keys.allows(fields.get(b"authorization"))):
             return None
         asked = parse_range(_text(fields, b"range"), sound.size_bytes)
-        if isinstance(asked, Unsatisfiable):
+        if isinstance(asked, Unsatisfiable) or not sound.size_bytes:
             return None
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-        body = Body(self._reader, sound.blob, start, stop, sound.local)
+        body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
         piece = body.next_at_once(into)
-        if piece is None:
-            return None
         cors = self._any_origin or _lines(cors_headers(fields.get(b"origin"), self._origins))
         status, *lines = sound.head_lines(asked)
-        return Begun(status, (*lines, cors), stop - start, piece, body)
+        return Begun(status, (*lines, cors), stop - start, piece, body, cors)
 
     def _known(self, url: bytes) -> Sound | None:
         """The sound of a plain URL if it was looked up within the last second."""
@@ -173,7 +187,7 @@ class Delivery:
         if not isinstance(found.prepared, Sound):
             local = self._reader.order.best_file(found.copies)
             target = self.elsewhere.redirection(found.track, found.copies, found.out)
-            found.prepared = Sound(found.track, local, target)
+            found.prepared = Sound(found.track, found.copies, local, target)
         return found.prepared
 
     def _may_hear(self, sound: Sound, request: _Request) -> bool:
@@ -196,7 +210,7 @@ class Delivery:
             await request.send(*sound.head(asked))
         else:
             start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
-            body = Body(self._reader, sound.blob, start, stop, sound.local)
+            body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
             try:
                 await self._stream(body, stop - start, sound.head(asked), request)
             finally:
@@ -254,10 +268,22 @@ class Sound:
     """A track as the hot path wants it: what can be made beforehand is made once."""
 
     __slots__ = (
-        "_lines", "_whole", "blob", "etag", "headers", "local", "public", "size_bytes", "target"
-    )  # fmt: skip
+        "_lines",
+        "_whole",
+        "blob",
+        "copies",
+        "etag",
+        "headers",
+        "local",
+        "public",
+        "size_bytes",
+        "target",
+    )
 
-    def __init__(self, track: Track, local: Local | None, target: Target | None) -> None:
+    def __init__(
+        self, track: Track, copies: tuple[Copy, ...], local: Local | None, target: Target | None
+    ) -> None:
+        self.copies = copies
         self.public = track.public
         self.blob = track.blob
         self.size_bytes = track.blob.size_bytes
@@ -336,20 +362,15 @@ class _Request:
 
     async def refuse(self, status: int, code: str, detail: str, *more: tuple[bytes, bytes]) -> None:
         """A problem document."""
-        document = problem(status, code, detail)
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(document)),
-            (b"cache-control", b"no-store"),
-            *more,
-        ]
-        await self.start(status, headers)
-        await self.body(b"" if self.method == "HEAD" else document, more=False)
+        await self._send_refusal(*refusal(status, code, detail, *more))
 
     async def refuse_for_now(self, error: SoundkeepError) -> None:
         """What may go well a little later."""
-        retry_after = (b"retry-after", b"%d" % RETRY_SECONDS)
-        await self.refuse(503, error.code, str(error), retry_after)
+        await self._send_refusal(*refusal_for_now(error))
+
+    async def _send_refusal(self, status: int, headers: Headers, document: bytes) -> None:
+        await self.start(status, headers)
+        await self.body(b"" if self.method == "HEAD" else document, more=False)
 
 
 class _Watch:
@@ -376,6 +397,27 @@ class _Watch:
     async def _wait(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+
+
+Refusal = tuple[int, Headers, bytes]
+
+
+def refusal(status: int, code: str, detail: str, *more: tuple[bytes, bytes]) -> Refusal:
+    """A problem document: its status, its headers and itself."""
+    document = problem(status, code, detail)
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(document)),
+        (b"cache-control", b"no-store"),
+        *more,
+    ]
+    return status, headers, document
+
+
+def refusal_for_now(error: SoundkeepError) -> Refusal:
+    """What may go well a little later."""
+    retry_after = (b"retry-after", b"%d" % RETRY_SECONDS)
+    return refusal(503, error.code, str(error), retry_after)
 
 
 def _ids(name: str) -> tuple[str, ...]:

@@ -1,16 +1,17 @@
-"""One HTTP connection: uvicorn's own, with a short way for sound that lies in memory here.
+"""One HTTP connection: uvicorn's own, with a short way for plain requests for sound.
 
-Most requests for sound want a range of a file of this machine that the kernel holds in memory.
-They are answered where their head was read: no task, no ASGI messages, head and first piece in one
-write, the rest whenever the socket takes more. Whatever is not as simple as that (a condition, a
-query, another method, a chunk that is not in memory or not good) goes the long way, which says
-the same in the same headers; so does the rest of an answer that stops being simple.
-docs/decisions/0005 has the figures.
+Most want a range of a file of this machine that the kernel holds in memory. They are answered where
+their head was read: no task, no ASGI messages, head and first piece in one write, the rest whenever
+the socket takes more. What is not in memory, or not good, is waited for by a task of its own, and
+nothing is said before the first piece is there: that is all that far sound needs, too. Whatever is
+not as simple as that (a condition, a query, another method) goes uvicorn's way, which says the
+same in the same headers. docs/decisions/0005 and 0008 have the figures.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import (
@@ -95,17 +96,25 @@ class Sending(RequestResponseCycle):
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, begun: Begun) -> None:
-        """Head and first piece in one write, and more as long as the socket takes it."""
+        """As much as is in memory and the socket takes."""
+        self._delivery.running += 1
+        if begun.piece is None:
+            self._run(self._begin_late(begun))
+        else:
+            self._send_first(begun, begun.piece)
+            self.pump()
+
+    def _send_first(self, begun: Begun, piece: Buffer) -> None:
+        """The head and the first piece in one write."""
         lines = [STATUS_LINE[begun.status]]
         for name, value in self._wire.server_state.default_headers:
             lines += [name, b": ", value, b"\r\n"]
         lines += begun.lines
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        self._delivery.running += 1
-        self.transport.writelines((b"".join(lines), begun.piece))
-        _scratch.given_to(self.transport, begun.piece)
-        self._sent(begun.piece)
-        self.pump()
+        self.transport.writelines((b"".join(lines), piece))
+        _scratch.given_to(self.transport, piece)
+        self._left = begun.size_bytes
+        self._sent(piece)
 
     def pump(self) -> None:
         """Sends pieces that are in memory until the socket is full or others should have a turn."""
@@ -116,7 +125,7 @@ class Sending(RequestResponseCycle):
                 return
             piece = self._body.next_at_once(_scratch.buffer)
             if piece is None:
-                self._take_the_long_way(self._body)
+                self._run(self._go_on(self._body))
                 return
             self.transport.write(piece)
             _scratch.given_to(self.transport, piece)
@@ -145,11 +154,27 @@ class Sending(RequestResponseCycle):
         self._body = self._wire.sending = None
         self._delivery.running -= 1
 
-    def _take_the_long_way(self, body: Body) -> None:
-        """A task of its own reads on: it may wait, and go on from another copy."""
-        self._task = self._wire.loop.create_task(self._go_on(body))
+    def _run(self, reading: Coroutine[None, None, None]) -> None:
+        """In a task of its own: it may wait, and go on from another copy."""
+        self._task = self._wire.loop.create_task(reading)
         self._wire.tasks.add(self._task)
         self._task.add_done_callback(self._wire.tasks.discard)
+
+    async def _begin_late(self, begun: Begun) -> None:
+        """Nothing is promised before the first piece is there."""
+        try:
+            piece = await begun.body.next()
+        except Exception as error:
+            if not isinstance(error, (Unplayable, CatalogUnavailable)):
+                log.exception("no sound", url=self._wire.url)
+            begun = begun.refused(error)
+            assert begun.piece is not None
+            piece = begun.piece
+        except BaseException:
+            await begun.body.close()
+            raise
+        self._send_first(begun, piece)
+        await self._go_on(begun.body)
 
     async def _go_on(self, body: Body) -> None:
         try:
