@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from soundkeep.digest import Digest
-from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
+from soundkeep.stores.s3_signing import Address, Credentials, Signer
 
 TIMEOUT_SECONDS = 20
 
@@ -30,16 +30,16 @@ class Bucket:
     region: str = "us-east-1"
 
     def ask(
-        self, method: str, key: str = "", body: bytes = b"", style: Style = "path", **headers: str
+        self, method: str, key: str = "", body: bytes = b"", query: str = "", **headers: str
     ) -> Answer:
         """Sends one request. A server that cannot be reached is status 0."""
-        address = Address.of(self.endpoint, self.name, style)
+        address = Address.of(self.endpoint, self.name, "path")
         path = address.path(key) if key else address.base
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         signer = Signer(address, self.credentials, self.region)
-        signed = signer.headers(method, path, named, Digest.of(body).hex)
+        signed = signer.headers(method, path, named, Digest.of(body).hex, query)
         request = urllib.request.Request(
-            address.url(path), data=body or None, headers=signed, method=method
+            address.url(path, query), data=body or None, headers=signed, method=method
         )
         return sent(request)
 

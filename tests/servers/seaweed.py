@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,10 +26,22 @@ from servers.s3_plain import Bucket
 from soundkeep.stores.s3_signing import Credentials
 
 CREDENTIALS = Credentials("test-access-key", "test-secret-key")
+OWNER = Credentials("owner-access-key", "owner-secret-key")  # who alone may make buckets
 DOMAIN = "localhost"  # a bucket in the virtual style is BUCKET.localhost
 GRPC_TWIN = 10_000  # each port has one so far above it
 WRITABLE_WITHIN_SECONDS = 60
 LOOKS_EVERY_SECONDS = 0.1
+IDENTITIES = [
+    {
+        "name": credentials.access_key,
+        "credentials": [{"accessKey": credentials.access_key, "secretKey": credentials.secret_key}],
+        "actions": actions,
+    }
+    for credentials, actions in (
+        (OWNER, ["Admin"]),
+        (CREDENTIALS, ["Read", "Write", "List", "Tagging"]),
+    )
+]
 
 
 class SeaweedFS:
@@ -55,7 +68,7 @@ class SeaweedFS:
     def new_bucket(self, name: str | None = None) -> Bucket:
         """An empty bucket that takes writes."""
         bucket = self.bucket_named(name or f"bucket-{uuid.uuid4().hex[:12]}")
-        made = bucket.ask("PUT")
+        made = replace(bucket, credentials=OWNER).ask("PUT")
         assert made.status == 200, made
         self.wait_until_it_takes_writes(bucket)
         return bucket
@@ -89,15 +102,8 @@ class SeaweedFS:
 
     def _command(self) -> list[str]:
         master, volume, filer, s3 = self._ports
-        identity = {
-            "name": "tests",
-            "credentials": [
-                {"accessKey": CREDENTIALS.access_key, "secretKey": CREDENTIALS.secret_key}
-            ],
-            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-        }
         config = self.directory / "s3.json"
-        config.write_text(json.dumps({"identities": [identity]}))
+        config.write_text(json.dumps({"identities": IDENTITIES}))
         options = {
             "dir": self.directory,
             "ip": "127.0.0.1",

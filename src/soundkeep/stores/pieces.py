@@ -6,6 +6,7 @@ nobody's concern on this page: hashes are checked in `reading`.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from soundkeep.errors import Corrupt, TooLarge, Truncated
@@ -31,16 +32,12 @@ async def exactly(source: Source) -> Bytes:
         raise Truncated(f"the source gave {seen} of {source.size_bytes} bytes")
 
 
-async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
-    """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
-    once, and what comes in pieces of that size not at all."""
+async def grouped(pieces: Bytes, size_bytes: int) -> AsyncGenerator[list[memoryview], None]:
+    """The same bytes in groups of `size_bytes`; only the last may be smaller. Nothing is copied."""
     held: list[memoryview] = []
     count = 0
     async with aclosing(pieces):
         async for piece in pieces:
-            if not count and len(piece) == size_bytes:
-                yield piece
-                continue
             rest = memoryview(piece)
             while rest:
                 part = rest[: size_bytes - count]
@@ -48,10 +45,25 @@ async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
                 held.append(part)
                 count += len(part)
                 if count == size_bytes:
-                    yield b"".join(held)
+                    yield held
                     held, count = [], 0
     if count:
-        yield b"".join(held)
+        yield held
+
+
+async def regrouped(pieces: Bytes, size_bytes: int) -> Bytes:
+    """The same bytes in pieces of `size_bytes`; only the last may be shorter. Each byte is copied
+    once, and what came in pieces of that size not at all."""
+    async with aclosing(grouped(pieces, size_bytes)) as groups:
+        async for group in groups:
+            yield _joined(group)
+
+
+def _joined(group: list[memoryview]) -> bytes:
+    whole = group[0].obj
+    if isinstance(whole, bytes) and len(group) == 1 and len(group[0]) == len(whole):
+        return whole
+    return b"".join(group)
 
 
 def span(size_bytes: int, start: int, stop: int | None) -> tuple[int, int]:

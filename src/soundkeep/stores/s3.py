@@ -15,7 +15,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -89,27 +89,30 @@ class S3Store:
         self._signer = Signer(self._address, credentials, region)
         self._requests = Requests(name, self._address, self._signer, phases)
         self._client = Client(name, Account(endpoint, region, style, credentials, phases))
-        self._uploads = Uploads(self._client, bucket, part_bytes)
+        self._uploads = Uploads(
+            self._client, self._requests, bucket, part_bytes, self._prefix + LIE_KEY
+        )
         self._listing = Listing(self._client, bucket, self._prefix + TRIAL_PREFIX)
         self._checking = Checking()
 
     async def probe(self) -> None:
-        await self.read_marker()
+        """Asks for the marker, since an answer to GET says which of bucket, key and clock is
+        wrong."""
+        with suppress(NotFound):
+            await self._marker()
 
     async def read_marker(self) -> str | None:
         try:
-            async with self._requests.get("GET", self._full(MARKER_KEY), {}) as answer:
-                text = await answer.content.read(MARKER_BYTES)
+            return str(json.loads(await self._marker())["id"])
         except NotFound:
             return None
-        try:
-            return str(json.loads(text)["id"])
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{self.name}: its marker {MARKER_KEY} cannot be read") from error
 
     async def write_marker(self, store_id: str) -> None:
-        marker = json.dumps({"id": store_id}).encode()
-        await self._requests.put_note(self._full(MARKER_KEY), marker, JSON)
+        """Only into a bucket that is there: SeaweedFS would make one of any name."""
+        await self.probe()
+        await self._put_note(MARKER_KEY, json.dumps({"id": store_id}).encode())
 
     async def put(self, key: Key, source: Source) -> Receipt:
         check_fits(self.caps, source)
@@ -165,6 +168,10 @@ class S3Store:
     def _full(self, locator: str) -> str:
         return self._prefix + str(Key(locator))
 
+    async def _marker(self) -> bytes:
+        async with self._requests.get("GET", self._full(MARKER_KEY), {}) as answer:
+            return await answer.content.read(MARKER_BYTES)
+
     # --- one object -------------------------------------------------------------------------
 
     async def _stat(self, locator: str) -> Stat:
@@ -206,8 +213,13 @@ class S3Store:
 
     async def _lie(self) -> None:
         """What a server took that should have refused it, nobody needs."""
-        await self._requests.put_note(self._full(LIE_KEY), NOTE, JSON, checksum=WRONG)
+        await self._put_note(LIE_KEY, NOTE, checksum=WRONG)
         await self.delete(LIE_KEY)
+
+    async def _put_note(self, locator: str, note: bytes, checksum: Digest | None = None) -> None:
+        await self._requests.put_held(
+            self._full(locator), [note], Digest.of(note), JSON, checksum=checksum
+        )
 
     def _headers(self, source: Source) -> dict[str, str]:
         """What is said of the object, for whoever serves it from here."""

@@ -32,6 +32,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
+from soundkeep.stores.http_reading import EndedEarly, Unreachable
 
 Meaning = tuple[type[StoreError], str]
 
@@ -114,7 +115,9 @@ BY_STATUS: dict[int, Meaning] = {
     429: SLOWER,
     501: CANNOT,
     507: FULL,
-}  # all other 3xx are no S3, 4xx cannot be done, 5xx may pass
+}  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
+
+UNREACHABLE = (aiohttp.ClientConnectorError, botocore.EndpointConnectionError, Unreachable)
 
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
@@ -155,7 +158,9 @@ class Refusal:
         return BY_CODE.get(self.code) or BY_STATUS.get(self.status) or self._by_class()
 
     def _by_class(self) -> Meaning:
-        return DOWN if self.status >= 500 else NOT_S3 if self.status < 400 else CANNOT
+        if self.status >= 500:
+            return DOWN
+        return CANNOT if self.code else NOT_S3
 
     def _said(self) -> str:
         return f"HTTP {self.status} {self.code}".strip()
@@ -180,9 +185,9 @@ def _broken(error: Exception) -> Meaning:
         return Misconfigured, f"its certificate is not trusted: {reason.verify_message}"
     if isinstance(reason, TimeoutError | botocore.ConnectTimeoutError | botocore.ReadTimeoutError):
         return TimedOut, "no answer in time"
-    if isinstance(error, aiohttp.ClientPayloadError):
+    if isinstance(error, aiohttp.ClientPayloadError | EndedEarly):
         return Truncated, "the connection broke before the end"
-    if isinstance(error, aiohttp.ClientConnectorError | botocore.EndpointConnectionError):
+    if isinstance(error, UNREACHABLE):
         return Unavailable, "cannot be reached"
     if isinstance(error, aiohttp.InvalidURL | ResponseParserError | botocore.ParamValidationError):
         return NOT_S3
@@ -191,7 +196,11 @@ def _broken(error: Exception) -> Meaning:
 
 def _reason(error: BaseException) -> BaseException:
     """The fault below, where a library wraps it."""
-    while inner := getattr(error, "certificate_error", None) or error.__cause__:
+    while inner := (
+        getattr(error, "certificate_error", None)
+        or getattr(error, "kwargs", {}).get("error")
+        or error.__cause__
+    ):
         error = inner
     return error
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 import re
 from contextlib import aclosing
 
-from aiohttp import ClientResponse
-
 from soundkeep.errors import Truncated, Unavailable
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.pieces import span
-from soundkeep.stores.s3_requests import Requests
+from soundkeep.stores.s3_requests import Answer, Requests
 
 RESUMES = 4  # of one body; a connection that breaks more often is not worth waiting for
 
@@ -48,11 +46,11 @@ class Reading:
     async def _some(self) -> Bytes:
         """One answer, up to its end or to where it breaks off."""
         self._answered = False
-        async with self._requests.get("GET", self._key, self._headers()) as answer:
+        async with self._requests.body(self._key, self._headers()) as answer:
             too_much, stop = self._accept(answer)
             self._answered = True
             while self._at < stop:
-                piece = await answer.content.readany()
+                piece = await answer.piece()
                 if not piece:
                     raise Truncated(f"{self._name} ended at byte {self._at} of {stop}")
                 dropped = min(too_much, len(piece))
@@ -70,7 +68,7 @@ class Reading:
             headers["if-match"] = self._etag
         return headers
 
-    def _accept(self, answer: ClientResponse) -> tuple[int, int]:
+    def _accept(self, answer: Answer) -> tuple[int, int]:
         """How many bytes come before those we want, and where these end."""
         first, size_bytes = self._extent(answer)
         etag = answer.headers.get("etag")
@@ -82,7 +80,7 @@ class Reading:
         self._etag, self._stop = etag, stop
         return self._at - first, stop
 
-    def _extent(self, answer: ClientResponse) -> tuple[int, int]:
+    def _extent(self, answer: Answer) -> tuple[int, int]:
         """Which byte an answer begins with, and the object's size: the header tells, whatever the
         status. One server says 200 and means 206."""
         found = _RANGE.match(answer.headers.get("content-range", ""))

@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import (
-    BytesPayload,
     ClientResponse,
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
-    Payload,
     TCPConnector,
 )
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
+from soundkeep.stores.s3_bodies import Body, Piece, each
 from soundkeep.stores.s3_errors import Refusal, translated
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer
 
-IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
+COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
 PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
 
 
@@ -55,6 +53,21 @@ class Phases:
 PHASES = Phases()
 
 
+class Answer(Protocol):
+    """An answer whose body is being read."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content_length(self) -> int | None: ...
+
+    async def piece(self) -> bytes:
+        """The next bytes, a whole chunk where that is easy; empty at the end."""
+        ...
+
+
 class Requests:
     """A session with one bucket. It opens nothing until it is used."""
 
@@ -64,6 +77,14 @@ class Requests:
         self._signer = signer
         self._phases = phases
         self._session: ClientSession | None = None
+        self._connections = Connections(
+            address.scheme,
+            address.host,
+            connect_seconds=phases.connect,
+            first_byte_seconds=phases.first_byte,
+            between_bytes_seconds=phases.between_bytes,
+        )
+        self._measures = True  # whether this server tells the length of its answers
 
     @asynccontextmanager
     async def get(
@@ -72,50 +93,75 @@ class Requests:
         """The answer to a GET or a HEAD, its body still to be read. Raises every `StoreError`."""
         with translated(self._what(method, key)):
             async with asyncio.timeout(self._phases.connect + self._phases.first_byte):
-                answer = await self._request(
-                    method, key, headers, silence_seconds=self._phases.between_bytes
-                )
+                answer = await self._request(method, key, headers, self._phases.between_bytes)
             async with answer:
                 await self._refuse(answer, method, key)
                 yield answer
+
+    @asynccontextmanager
+    async def body(self, key: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
+        """The answer to a GET, for much to be read. Raises every `StoreError`."""
+        if self._measures:
+            with translated(self._what("GET", key)):
+                path = self._address.path(key)
+                signed = self._signer.headers("GET", path, headers, NOTHING)
+                answer = await self._connections.get(path, COMMON | signed)
+                try:
+                    if answer.status >= 300:
+                        told = Refusal.read(answer.status, answer.headers, await answer.refusal())
+                        raise told.error(self._what("GET", key))
+                    if answer.content_length is not None:
+                        yield answer
+                        return
+                finally:
+                    self._connections.release(answer)
+            self._measures = False
+        async with self.get("GET", key, headers) as general:
+            yield _General(general)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Sends the source as it comes, and answers the headers of the answer.
 
         Raises every `StoreError`, and whatever the source raises.
         """
-        body = SourceBody(source, self._phases.between_bytes)
+        body = Body(source.size_bytes, lambda: exactly(source), self._phases.between_bytes)
         try:
-            return await self._put(key, body, source.digest, source.digest, headers)
+            return await self._put(
+                key, body, source.digest, {**headers, **_checksum(source.digest)}
+            )
         except Exception:
             if body.failure is not None:
                 raise body.failure from None
             raise
 
-    async def put_note(
-        self, key: str, note: bytes, headers: Mapping[str, str], *, checksum: Digest | None = None
-    ) -> None:
-        """Sends a few bytes, with a checksum that may be wrong on purpose."""
-        digest = Digest.of(note)
-        await self._put(key, BytesPayload(note), digest, checksum or digest, headers)
+    async def put_held(
+        self,
+        key: str,
+        pieces: Sequence[Piece],
+        digest: Digest,
+        headers: Mapping[str, str],
+        *,
+        query: str = "",
+        checksum: Digest | None = None,
+    ) -> Mapping[str, str]:
+        """Sends what is in memory, with a checksum that may be wrong on purpose."""
+        headers = {**headers, **_checksum(checksum or digest)}
+        body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
+        return await self._put(key, body, digest, headers, query)
 
     async def close(self) -> None:
+        self._connections.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     async def _put(
-        self,
-        key: str,
-        body: Payload,
-        signed: Digest,
-        checksum: Digest,
-        headers: Mapping[str, str],
+        self, key: str, body: Body, digest: Digest, headers: Mapping[str, str], query: str = ""
     ) -> Mapping[str, str]:
-        headers = {**headers, "x-amz-checksum-sha256": base64.b64encode(checksum.raw).decode()}
+        wait_seconds = self._phases.written
         with translated(self._what("PUT", key)):
             async with self._request(
-                "PUT", key, headers, signed.hex, body, silence_seconds=self._phases.written
+                "PUT", key, headers, wait_seconds, digest.hex, body, query
             ) as answer:
                 await self._refuse(answer, "PUT", key)
                 told: Mapping[str, str] = answer.headers
@@ -126,18 +172,18 @@ class Requests:
         method: str,
         key: str,
         headers: Mapping[str, str],
-        sha256: str = NOTHING,
-        body: Payload | None = None,
-        *,
         silence_seconds: float,
+        sha256: str = NOTHING,
+        body: Body | None = None,
+        query: str = "",
     ) -> Any:  # an answer to wait for, or a context that gives one
         path = self._address.path(key)
         if self._session is None:
             self._session = _new_session()
         return self._session.request(
             method,
-            URL(self._address.url(path), encoded=True),
-            headers=self._signer.headers(method, path, headers, sha256),
+            URL(self._address.url(path, query), encoded=True),
+            headers=self._signer.headers(method, path, headers, sha256, query),
             data=body,
             allow_redirects=False,  # a signature is good for one host
             timeout=ClientTimeout(
@@ -154,56 +200,33 @@ class Requests:
         return f"{self.name}: {method} {key}"
 
 
-class SourceBody(Payload):
-    """A source as a body, opened anew for each attempt; what it raised is kept in `failure`."""
+class _General:
+    """An answer of the general client."""
 
-    _autoclose = True
+    def __init__(self, response: ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_length = response.content_length
+        self._content = response.content
 
-    def __init__(self, source: Source, stall_seconds: float) -> None:
-        super().__init__(source, content_type=source.media_type)
-        self._source = source
-        self._stall_seconds = stall_seconds
-        self._size = source.size_bytes
-        self.failure: Exception | None = None
+    async def piece(self) -> bytes:
+        return await self._content.readany()
 
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        async with aclosing(exactly(self._source)) as pieces:
-            while (piece := await self._next(pieces)) is not None:
-                async with asyncio.timeout(self._stall_seconds):
-                    await writer.write(piece)
 
-    async def _next(self, pieces: Any) -> bytes | None:
-        try:
-            piece: bytes | None = await anext(pieces, None)
-        except Exception as error:
-            self.failure = error
-            raise
-        return piece
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise NotImplementedError("a source is bytes, and never read whole")
+def _checksum(digest: Digest) -> dict[str, str]:
+    return {"x-amz-checksum-sha256": base64.b64encode(digest.raw).decode()}
 
 
 def _new_session() -> ClientSession:
     connector = TCPConnector(
         limit=0,  # who calls at once is limited around the store
         keepalive_timeout=IDLE_SECONDS,
-        socket_factory=_socket,
+        socket_factory=new_socket,
     )
     return ClientSession(
         connector=connector,
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
         read_bufsize=PIPE_BYTES,
-        headers={"accept-encoding": "identity", "user-agent": "soundkeep"},
+        headers=COMMON,
     )
-
-
-def _socket(address: Any) -> socket.socket:
-    """With keepalive, so that a peer that vanished is noticed also between two requests."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
-    return made

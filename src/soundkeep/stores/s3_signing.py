@@ -60,8 +60,8 @@ class Address:
         """The path of an object, encoded as it is signed and sent."""
         return f"{self.base}/{quote(key, safe='/~')}"
 
-    def url(self, path: str) -> str:
-        return f"{self.scheme}://{self.host}{path}"
+    def url(self, path: str, query: str = "") -> str:
+        return f"{self.scheme}://{self.host}{path}{query and f'?{query}'}"
 
 
 class Signer:
@@ -78,16 +78,18 @@ class Signer:
         self._credentials = credentials
         self._region = region
         self._clock = clock
-        self._day = ""
+        self._second = 0
+        self._stamped = ""
         self._key = b""
         self._scope = ""
 
     def headers(
-        self, method: str, path: str, extra: Mapping[str, str], payload: str
+        self, method: str, path: str, extra: Mapping[str, str], payload: str, query: str = ""
     ) -> dict[str, str]:
         """All headers of a request, signed. `payload` is the SHA-256 of the body in hex.
 
-        Of `extra`, names in lower case, those are signed that must be: `x-amz-…`.
+        Of `extra`, names in lower case, those are signed that must be: `x-amz-…`. The query is
+        encoded and in order.
         """
         stamp = self._stamp()
         headers = {**extra, "x-amz-content-sha256": payload, "x-amz-date": stamp}
@@ -97,7 +99,9 @@ class Signer:
         signed |= {name: headers[name] for name in sorted(headers) if name.startswith("x-amz-")}
         names = ";".join(signed)
         lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-        signature = self._signature(stamp, f"{method}\n{path}\n\n{lines}\n{names}\n{payload}")
+        signature = self._signature(
+            stamp, f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
+        )
         credential = f"{self._credentials.access_key}/{self._scope}"
         headers["authorization"] = (
             f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
@@ -117,20 +121,23 @@ class Signer:
         )
         host = self._address.host
         signature = self._signature(stamp, f"GET\n{path}\n{query}\nhost:{host}\n\nhost\n{UNSIGNED}")
-        return self._address.url(f"{path}?{query}&X-Amz-Signature={signature}")
+        return self._address.url(path, f"{query}&X-Amz-Signature={signature}")
 
     def _stamp(self) -> str:
-        """The time as it is signed; a new day has a new key."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock()))
-        if not stamp.startswith(self._day) or not self._day:
-            self._begin_day(stamp[:8])
-        return stamp
+        """The time as it is signed, made once a second; a new day has a new key."""
+        second = int(self._clock())
+        if second != self._second:
+            stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+            if stamp[:8] != self._stamped[:8]:
+                self._begin_day(stamp[:8])
+            self._second, self._stamped = second, stamp
+        return self._stamped
 
     def _begin_day(self, day: str) -> None:
         key = f"AWS4{self._credentials.secret_key}".encode()
         for part in (day, self._region, "s3", "aws4_request"):
             key = _hmac(key, part)
-        self._day, self._key, self._scope = day, key, f"{day}/{self._region}/s3/aws4_request"
+        self._key, self._scope = key, f"{day}/{self._region}/s3/aws4_request"
 
     def _signature(self, stamp: str, request: str) -> str:
         """Call `_stamp` first: it sees to the key of the day."""

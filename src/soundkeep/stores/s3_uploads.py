@@ -12,8 +12,8 @@ import base64
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,9 +21,12 @@ from typing import Any
 from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, StoreError
 from soundkeep.stores.interface import Source
-from soundkeep.stores.pieces import exactly, regrouped
+from soundkeep.stores.pieces import exactly, grouped
+from soundkeep.stores.s3_bodies import Piece
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_client import Client
+from soundkeep.stores.s3_requests import Requests
+from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
 PARTS_AT_ONCE = 2  # each held in memory until it is sent
@@ -41,10 +44,14 @@ Part = dict[str, Any]  # as the last call names it
 class Uploads:
     """Uploads in parts into one bucket."""
 
-    def __init__(self, client: Client, bucket: str, part_bytes: int) -> None:
+    def __init__(
+        self, client: Client, requests: Requests, bucket: str, part_bytes: int, lie_key: str
+    ) -> None:
         self._client = client
+        self._requests = requests
         self._bucket = bucket
         self._part_bytes = part_bytes
+        self._lie_key = lie_key
         self._checking = Checking()
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> tuple[str, bool]:
@@ -53,10 +60,13 @@ class Uploads:
         `headers` are the object's own, such as its type. Raises every `StoreError`, and whatever
         the source raises.
         """
-        async with self._begun(key, headers) as upload:
-            checked = await self._checking.is_true(upload.lie)
-            parts = await self._send_all(upload, source)
-            return await upload.complete(parts), checked
+        checked = await self._checking.is_true(self._lie)
+        upload = await self._begin(key, headers)
+        try:
+            return await upload.complete(await self._send_all(upload, source)), checked
+        except BaseException:
+            await upload.abandon()
+            raise
 
     async def reap(self, prefix: str, older_than: timedelta) -> int:
         """Aborts what was begun so long ago and never completed; answers how many."""
@@ -78,22 +88,21 @@ class Uploads:
             except client.exceptions.NoSuchUpload:
                 return  # so rclone says that there are none
 
-    @asynccontextmanager
-    async def _begun(self, key: str, headers: Mapping[str, str]) -> AsyncIterator[_Upload]:
-        """An upload that is aborted unless the block succeeds."""
+    async def _lie(self) -> None:
+        """Sends a part that a server which looks at it must refuse, in an upload of its own."""
+        upload = await self._begin(self._lie_key, {})
+        try:
+            await upload.send(1, [NOTE], Digest.of(NOTE), checksum=WRONG)
+        finally:
+            await upload.abandon()
+
+    async def _begin(self, key: str, headers: Mapping[str, str]) -> _Upload:
         fields = {FIELDS[name]: value for name, value in headers.items()}
         async with self._client.asked(f"begin {key}") as client:
             begun = await client.create_multipart_upload(
                 Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256", **fields
             )
-        upload = self._upload(key, begun["UploadId"])
-        try:
-            yield upload
-        except BaseException:
-            with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(ABORT_SECONDS):
-                    await upload.abort()
-            raise
+        return self._upload(key, begun["UploadId"])
 
     async def _send_all(self, upload: _Upload, source: Source) -> list[Part]:
         """Sends a few parts at once, while the next is read. Raises `Corrupt` in the end if they
@@ -101,13 +110,13 @@ class Uploads:
         whole, sent = hashlib.sha256(), []
         sending: deque[asyncio.Task[Part]] = deque()
         try:
-            async with aclosing(regrouped(exactly(source), self._size_of_parts(source))) as parts:
-                async for part in parts:
-                    whole.update(part)
+            async with aclosing(grouped(exactly(source), self._size_of_parts(source))) as parts:
+                async for pieces in parts:
+                    digest = _digest(pieces, whole)
                     if len(sending) == PARTS_AT_ONCE:
                         sent.append(await sending.popleft())
                     number = len(sent) + len(sending) + 1
-                    sending.append(asyncio.create_task(upload.send(number, part)))
+                    sending.append(asyncio.create_task(upload.send(number, pieces, digest)))
             while sending:
                 sent.append(await sending.popleft())
         finally:
@@ -120,7 +129,7 @@ class Uploads:
         return max(self._part_bytes, -(-source.size_bytes // MOST_PARTS))
 
     def _upload(self, key: str, upload_id: str) -> _Upload:
-        return _Upload(self._client, self._bucket, key, upload_id)
+        return _Upload(self._client, self._requests, self._bucket, key, upload_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +137,21 @@ class _Upload:
     """One upload that was begun."""
 
     client: Client
+    requests: Requests
     bucket: str
     key: str
     upload_id: str
 
-    async def send(self, number: int, part: bytes, checksum: Digest | None = None) -> Part:
+    async def send(
+        self, number: int, pieces: Sequence[Piece], digest: Digest, checksum: Digest | None = None
+    ) -> Part:
         """Sends one part, replacing what had its number."""
-        digest = base64.b64encode((checksum or Digest.of(part)).raw).decode()
-        async with self._asked(f"part {number}") as client:
-            answer = await client.upload_part(
-                **self._names, PartNumber=number, Body=part, ChecksumSHA256=digest
-            )
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest}
-
-    async def lie(self) -> None:
-        """Sends a part that a server which looks at it must refuse; the true one replaces it."""
-        await self.send(1, NOTE, WRONG)
+        query = f"partNumber={number}&uploadId={encoded(self.upload_id)}"
+        answer = await self.requests.put_held(
+            self.key, pieces, digest, {}, query=query, checksum=checksum
+        )
+        sha256 = base64.b64encode(digest.raw).decode()
+        return {"PartNumber": number, "ETag": answer["etag"], "ChecksumSHA256": sha256}
 
     async def complete(self, parts: list[Part]) -> str:
         """Makes them the object; answers its ETag."""
@@ -159,12 +167,27 @@ class _Upload:
             with contextlib.suppress(client.exceptions.NoSuchUpload):
                 await client.abort_multipart_upload(**self._names)
 
+    async def abandon(self) -> None:
+        """Aborts it if that can be done now; else `reap` will."""
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(ABORT_SECONDS):
+                await self.abort()
+
     def _asked(self, what: str) -> AbstractAsyncContextManager[Any]:
         return self.client.asked(f"{what} of {self.key}")
 
     @property
     def _names(self) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.key, "UploadId": self.upload_id}
+
+
+def _digest(pieces: Sequence[Piece], whole: Any) -> Digest:
+    """That of one part; the whole is hashed on the way."""
+    part = hashlib.sha256()
+    for piece in pieces:
+        part.update(piece)
+        whole.update(piece)
+    return Digest(part.digest())
 
 
 async def _stop(tasks: Collection[asyncio.Task[Any]]) -> None:

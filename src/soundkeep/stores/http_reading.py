@@ -1,0 +1,462 @@
+"""GET over kept connections, received straight into the memory where a chunk is put together.
+
+A general client passes a body on in pieces of whatever size they came, through several buffers;
+at the pace of a store in the same rack that is most of what relaying costs (docs/decisions/0008).
+This one knows HTTP/1.1 as far as an object store speaks it: an answer with its length. Of an
+answer without, it reads so much as says why something was refused.
+
+Nothing is tried again but a request on a kept connection that its server had closed meanwhile.
+Faults are of `OSError`: `Unreachable`, `EndedEarly`, `TimeoutError`, and `ConnectionError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import functools
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohappyeyeballs
+import httptools
+
+from soundkeep.digest import CHUNK_BYTES
+
+IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
+HEAD_BYTES = 16 * 1024
+REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
+HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
+NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_ROOM_FOR_NOTHING = bytearray(1)
+
+
+class Unreachable(OSError):
+    """No connection came about."""
+
+
+class EndedEarly(ConnectionError):
+    """The connection ended before the answer did."""
+
+
+class Connections:
+    """Connections to one server, kept for the next request. Opens none until one is needed."""
+
+    def __init__(
+        self,
+        scheme: str,
+        host: str,
+        *,
+        connect_seconds: float,
+        first_byte_seconds: float,
+        between_bytes_seconds: float,
+    ) -> None:
+        """`host` is what goes into the header `Host`: with the port unless it is the usual one."""
+        parts = urlsplit(f"//{host}")
+        self._scheme = scheme
+        self._host = host
+        self._name = parts.hostname or ""
+        self._port = parts.port or DEFAULT_PORTS[scheme]
+        self._connect_seconds = connect_seconds
+        self._limits = first_byte_seconds, between_bytes_seconds
+        self._idle: list[Connection] = []  # the one used last is the last
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> Connection:
+        """The answer, its body still to be read. Give it back with `release`."""
+        request = self._request(path, headers)
+        connection = self._kept()
+        if connection is not None:
+            try:
+                await connection.ask(request)
+            except ConnectionError:
+                if connection.was_answered:
+                    raise
+            else:
+                return connection
+        connection = await self._connected()
+        await connection.ask(request)
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Keeps it if its answer was read to the end, else ends it."""
+        if not connection.rest():
+            connection.end()
+            return
+        self._idle.append(connection)
+        if self._sweeping is None:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(IDLE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        """Ends the connections that are kept; what is being read goes on."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        for connection in self._idle:
+            connection.end()
+        self._idle.clear()
+
+    def _request(self, path: str, headers: Mapping[str, str]) -> bytes:
+        lines = [f"GET {path} HTTP/1.1", f"host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        text = "\r\n".join((*lines, "", ""))
+        if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
+            raise ValueError("a header has a line break in it")
+        return text.encode("latin-1")
+
+    def _kept(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                return connection
+        return None
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        oldest = time.monotonic() - IDLE_SECONDS
+        stale = [each for each in self._idle if each.rests_since <= oldest or not each.is_open]
+        self._idle = [each for each in self._idle if each not in stale]
+        for connection in stale:
+            connection.end()
+        if self._idle:
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.call_later(IDLE_SECONDS / 2, self._sweep)
+
+    async def _connected(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                return await self._connect()
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Unreachable("no connection came about") from error
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
+        made = await aiohappyeyeballs.start_connection(
+            addresses,
+            happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
+            interleave=1,
+            socket_factory=new_socket,
+        )
+        secure = self._scheme == "https"
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(*self._limits),
+                sock=made,
+                ssl=_trusting() if secure else None,
+                server_hostname=self._name if secure else None,
+            )
+        except BaseException:
+            made.close()
+            raise
+        return connection
+
+
+class _Phase(enum.Enum):
+    """What the next bytes of a connection are."""
+
+    RESTING = enum.auto()  # nobody has asked: there should be none
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    UNMEASURED = enum.auto()  # a body without a length
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, and the answer that is being read from it.
+
+    A chunk is received into memory that the connection holds while it is read; when the chunk is
+    whole, and nobody has come for it, nothing more is received.
+    """
+
+    def __init__(self, first_byte_seconds: float, between_bytes_seconds: float) -> None:
+        self._first_byte_seconds = first_byte_seconds
+        self._between_bytes_seconds = between_bytes_seconds
+        self._tick_seconds = min(HELD_SECONDS, first_byte_seconds / 2, between_bytes_seconds / 2)
+        self._loop = asyncio.get_running_loop()
+        self._phase = _Phase.RESTING
+        self._answer = _Answer()
+        self._parser: httptools.HttpResponseParser | None = None  # of a body without a length
+        self._memory = _ROOM_FOR_NOTHING
+        self._begin = 0  # of what was received and not taken yet
+        self._end = 0
+        self._left = 0  # bytes of the body that are still to come
+        self._owed = CHUNK_BYTES  # so many make up the chunk that is being taken
+        self._waiter: asyncio.Future[None] | None = None
+        self._silent_since = 0.0
+        self._waits_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._held_long = False
+        self._paused = False
+        self._fault: OSError | None = None
+        self.rests_since = 0.0
+
+    # --- what a reader calls ------------------------------------------------------------------
+
+    async def ask(self, request: bytes) -> None:
+        """Sends the request and waits for the head of its answer."""
+        self._phase = _Phase.HEAD
+        self._answer = _Answer()
+        self._memory = bytearray(HEAD_BYTES + CHUNK_BYTES)
+        self._begin = self._end = 0
+        self._owed = CHUNK_BYTES
+        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        try:
+            self._transport.write(request)
+            while self._phase is _Phase.HEAD:
+                await self._wait()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def was_answered(self) -> bool:
+        """Whether anything at all came for the last request."""
+        return self._end > 0 or self._phase is not _Phase.HEAD
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By names in lower case."""
+        return self._answer.headers
+
+    @property
+    def content_length(self) -> int | None:
+        return self._answer.length
+
+    async def piece(self) -> bytes:
+        """The next chunk of a body with a length, or what came of it in `HELD_SECONDS`; empty at
+        the end. What came before a fault is given before it is raised."""
+        while not self._is_due():
+            await self._wait()
+        return self._taken()
+
+    async def refusal(self) -> bytes:
+        """The beginning of the body, whatever its form."""
+        if self._phase is _Phase.BODY:
+            return await self.piece()
+        while not self._answer.ended and len(self._answer.body) < REFUSAL_BYTES:
+            await self._wait()
+        return bytes(self._answer.body)
+
+    def rest(self) -> bool:
+        """Makes it ready to be kept; False if it cannot be."""
+        unread = self._left or self._end > self._begin
+        if not self.is_open or self._phase is not _Phase.BODY or unread or not self._answer.keeps:
+            return False
+        self._stop_clock()
+        self._phase = _Phase.RESTING
+        self._memory = _ROOM_FOR_NOTHING
+        self._begin = self._end = 0
+        self.rests_since = time.monotonic()
+        return True
+
+    def end(self) -> None:
+        self._stop_clock()
+        self._transport.abort()
+
+    @property
+    def is_open(self) -> bool:
+        return self._fault is None and not self._transport.is_closing()
+
+    # --- what the transport calls -------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport: asyncio.Transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """A head comes into the first bytes, so that a chunk has room behind it."""
+        if self._is_over():
+            return memoryview(_ROOM_FOR_NOTHING)
+        ends = HEAD_BYTES
+        if self._phase is _Phase.BODY:
+            ends = min(self._begin + self._owed, self._end + self._left)
+        return memoryview(self._memory)[self._end : ends]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_over():
+            self._fail(ConnectionError("the server says more than it was asked"))
+            return
+        self._end += nbytes
+        if self._phase is _Phase.BODY:
+            self._left -= nbytes
+            self._silent_since = self._loop.time()
+            if self._is_due():
+                self._pause()
+                self._wake()
+        else:
+            self._parse()
+
+    def eof_received(self) -> None:
+        """A body without a length may end so."""
+        self._answer.ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._answer.ended = True
+        self._fail(exc if isinstance(exc, OSError) else EndedEarly("the connection ended"))
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _parse(self) -> None:
+        try:
+            if self._phase is _Phase.HEAD:
+                self._take_head()
+            if self._phase is _Phase.UNMEASURED:
+                assert self._parser is not None
+                self._parser.feed_data(self._memory[self._begin : self._end])
+                self._begin = self._end = 0
+                self._wake()
+        except (httptools.HttpParserError, ValueError):
+            self._fail(ConnectionError("what answers does not speak HTTP"))
+
+    def _take_head(self) -> None:
+        """Raises `HttpParserError`, and `ValueError` for a head that cannot be."""
+        while (stop := self._memory.find(b"\r\n\r\n", self._begin, self._end) + 4) > 3:
+            answer = _Answer()
+            parser = httptools.HttpResponseParser(answer)
+            parser.feed_data(self._memory[self._begin : stop])
+            self._begin = stop
+            answer.status, answer.keeps = parser.get_status_code(), parser.should_keep_alive()
+            if answer.status >= 200:  # those below only announce it
+                self._begin_body(answer, parser)
+                return
+        if self._end == HEAD_BYTES:
+            raise ValueError("the head is too long")
+
+    def _begin_body(self, answer: _Answer, parser: httptools.HttpResponseParser) -> None:
+        self._answer = answer
+        if answer.length is None:
+            self._phase, self._parser = _Phase.UNMEASURED, parser
+        else:
+            self._phase = _Phase.BODY
+            self._left = answer.length - (self._end - self._begin)
+            if self._left < 0:
+                raise ValueError("the answer is longer than it says")
+        self._wake()
+
+    def _is_over(self) -> bool:
+        """Whether the server has nothing to say now."""
+        resting = self._phase is _Phase.RESTING
+        return resting or (self._phase is _Phase.BODY and not self._left)
+
+    def _is_due(self) -> bool:
+        """Whether there is something to take: a whole chunk, the rest, what is held for long, or
+        what came before the fault."""
+        if not self._left or self._fault is not None:
+            return True
+        held = self._end - self._begin
+        return held == self._owed or (self._held_long and held > 0)
+
+    def _taken(self) -> bytes:
+        data = bytes(memoryview(self._memory)[self._begin : self._end])
+        if not data and self._left and self._fault is not None:
+            raise self._fault
+        self._begin = self._end = 0
+        self._owed = self._owed - len(data) or CHUNK_BYTES
+        self._held_long = False
+        if self._paused and self._fault is None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def _pause(self) -> None:
+        """Until what is there was taken. The end of an answer is no reason: a kept connection is
+        listened to, since its server may close it."""
+        if self._left and not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    async def _wait(self) -> None:
+        """Until something has changed. Raises what is wrong with the connection."""
+        if self._fault is not None:
+            raise self._fault
+        self._silent_since = self._waits_since = self._loop.time()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, fault: OSError) -> None:
+        if self._fault is None:
+            self._fault = fault
+        self._stop_clock()
+        self._transport.abort()
+        self._wake()
+
+    def _tick(self) -> None:
+        """Looks from time to time whether somebody waits in vain. A slow listener does not."""
+        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        if self._waiter is None:
+            return
+        now = self._loop.time()
+        in_body = self._phase is not _Phase.HEAD
+        limit = self._between_bytes_seconds if in_body else self._first_byte_seconds
+        if now - self._silent_since >= limit:
+            self._fail(TimeoutError(f"nothing came for {limit:g} s"))
+        elif now - self._waits_since >= self._tick_seconds:
+            self._held_long = True
+            self._wake()
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Answer:
+    """What a head says, and the beginning of a body that has no length."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.keeps = False
+        self.body = bytearray()
+        self.ended = False
+
+    @property
+    def length(self) -> int | None:
+        length = self.headers.get("content-length")
+        return int(length) if length and "transfer-encoding" not in self.headers else None
+
+    # --- what the parser calls ----------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+def new_socket(address: Any) -> socket.socket:
+    """With keepalive, so that a peer that vanished is noticed also between two requests."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
+    return made
+
+
+@functools.cache
+def _trusting() -> ssl.SSLContext:
+    """The authorities that this machine trusts."""
+    return ssl.create_default_context()
