@@ -409,7 +409,7 @@ class Connection(asyncio.BufferedProtocol):
         limit = self._between_bytes_seconds if in_body else self._first_byte_seconds
         if now - self._silent_since >= limit:
             self._fail(TimeoutError(f"nothing came for {limit:g} s"))
-        elif now - self._waits_since >= self._tick_seconds:
+        elif self._end > self._begin and now - self._waits_since >= self._tick_seconds:
             self._held_long = True
             self._wake()
 

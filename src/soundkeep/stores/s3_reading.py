@@ -8,8 +8,6 @@ whole object is read up to the end of the range, and what comes before it is dro
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
-
 from soundkeep.errors import Truncated, Unavailable
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.pieces import span
@@ -29,35 +27,31 @@ class Reading:
         self._at = start
         self._stop = stop
         self._etag: str | None = None
-        self._answered = False  # and the answer was the one we want
 
     async def pieces(self) -> Bytes:
         """What is asked for. Raises `Truncated` if the object has less, and as a request does."""
         for resumes_left in reversed(range(1 + RESUMES)):
+            answered = False  # with what we want
             try:
-                async with aclosing(self._some()) as pieces:
-                    async for piece in pieces:
-                        yield piece
+                async with self._requests.body(self._key, self._headers()) as answer:
+                    too_much, stop = self._accept(answer)
+                    answered = True
+                    while self._at < stop:
+                        piece = await self._piece(answer, stop)
+                        dropped = min(too_much, len(piece))
+                        too_much -= dropped
+                        if piece := piece[dropped : dropped + stop - self._at]:
+                            self._at += len(piece)
+                            yield piece
                 return
             except (Truncated, Unavailable):
-                if not self._answered or not resumes_left:
+                if not answered or not resumes_left:
                     raise
 
-    async def _some(self) -> Bytes:
-        """One answer, up to its end or to where it breaks off."""
-        self._answered = False
-        async with self._requests.body(self._key, self._headers()) as answer:
-            too_much, stop = self._accept(answer)
-            self._answered = True
-            while self._at < stop:
-                piece = await answer.piece()
-                if not piece:
-                    raise Truncated(f"{self._name} ended at byte {self._at} of {stop}")
-                dropped = min(too_much, len(piece))
-                too_much -= dropped
-                if piece := piece[dropped : dropped + stop - self._at]:
-                    self._at += len(piece)
-                    yield piece
+    async def _piece(self, answer: Answer, stop: int) -> bytes:
+        if piece := await answer.piece():
+            return piece
+        raise Truncated(f"{self._name} ended at byte {self._at} of {stop}")
 
     def _headers(self) -> dict[str, str]:
         headers = {}
