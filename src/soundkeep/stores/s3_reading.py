@@ -8,6 +8,7 @@ whole object is read up to the end of the range, and what comes before it is dro
 from __future__ import annotations
 
 import re
+
 from soundkeep.errors import Truncated, Unavailable
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.pieces import span

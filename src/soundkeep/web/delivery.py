@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -49,6 +49,7 @@ PREFIX = "/audio/"
 METHODS = b"GET, HEAD, OPTIONS"
 CONDITIONS = frozenset((b"if-none-match", b"if-range"))
 BODIES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
+UNEXPECTED = "something went wrong here; the server's log says what"
 WATCHED_BYTES = 2 * 1024 * 1024  # longer bodies notice when their listener has gone
 
 log = structlog.get_logger()
@@ -56,13 +57,28 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Begun:
-    """An answer whose first piece is at hand: its header lines, and where the rest comes from."""
+    """An answer to be sent: its header lines, and where its pieces come from."""
 
     status: int
     lines: tuple[bytes, ...]
     size_bytes: int
-    piece: Buffer
+    piece: Buffer | None  # the first, if it is at hand
     body: Body
+    cors: bytes
+
+    def refused(self, error: Exception) -> Begun:
+        """What is sent instead when there is no first piece."""
+        if isinstance(error, (Unplayable, CatalogUnavailable)):
+            status, headers, document = refusal_for_now(error)
+        else:
+            status, headers, document = refusal(500, "internal", UNEXPECTED)
+        return replace(
+            self,
+            status=status,
+            lines=(_lines(headers), self.cors),
+            size_bytes=len(document),
+            piece=document,
+        )
 
 
 class Delivery:
@@ -94,9 +110,9 @@ class Delivery:
             self.running -= 1
 
     def begin_at_once(self, url: bytes, headers: Headers, into: bytearray) -> Begun | None:
-        """An answer to a GET that need not wait for anything; None if it is not as simple as that.
+        """A plain answer to a GET of a sound that was just looked up; None if it is not as simple.
 
-        Its first piece may be a view of `into`, of `PIECE_BYTES`.
+        Its first piece is there if it is in memory; it may be a view of `into`, of `PIECE_BYTES`.
 
         Nothing is refused here: what is not simple is looked at again, and answered, by the call
         of this class.
@@ -110,16 +126,14 @@ class Delivery:
         if not (sound.public or self._keys.allows(fields.get(b"authorization"))):
             return None
         asked = parse_range(_text(fields, b"range"), sound.size_bytes)
-        if isinstance(asked, Unsatisfiable):
+        if isinstance(asked, Unsatisfiable) or not sound.size_bytes:
             return None
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
         body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
         piece = body.next_at_once(into)
-        if piece is None:
-            return None
         cors = self._any_origin or _lines(cors_headers(fields.get(b"origin"), self._origins))
         status, *lines = sound.head_lines(asked)
-        return Begun(status, (*lines, cors), stop - start, piece, body)
+        return Begun(status, (*lines, cors), stop - start, piece, body, cors)
 
     def _known(self, url: bytes) -> Sound | None:
         """The sound of a plain URL if it was looked up within the last second."""
@@ -316,20 +330,15 @@ class _Request:
 
     async def refuse(self, status: int, code: str, detail: str, *more: tuple[bytes, bytes]) -> None:
         """A problem document."""
-        document = problem(status, code, detail)
-        headers = [
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", b"%d" % len(document)),
-            (b"cache-control", b"no-store"),
-            *more,
-        ]
-        await self.start(status, headers)
-        await self.body(b"" if self.method == "HEAD" else document, more=False)
+        await self._send_refusal(*refusal(status, code, detail, *more))
 
     async def refuse_for_now(self, error: SoundkeepError) -> None:
         """What may go well a little later."""
-        retry_after = (b"retry-after", b"%d" % RETRY_SECONDS)
-        await self.refuse(503, error.code, str(error), retry_after)
+        await self._send_refusal(*refusal_for_now(error))
+
+    async def _send_refusal(self, status: int, headers: Headers, document: bytes) -> None:
+        await self.start(status, headers)
+        await self.body(b"" if self.method == "HEAD" else document, more=False)
 
 
 class _Watch:
@@ -356,6 +365,27 @@ class _Watch:
     async def _wait(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
+
+
+Refusal = tuple[int, Headers, bytes]
+
+
+def refusal(status: int, code: str, detail: str, *more: tuple[bytes, bytes]) -> Refusal:
+    """A problem document: its status, its headers and itself."""
+    document = problem(status, code, detail)
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(document)),
+        (b"cache-control", b"no-store"),
+        *more,
+    ]
+    return status, headers, document
+
+
+def refusal_for_now(error: SoundkeepError) -> Refusal:
+    """What may go well a little later."""
+    retry_after = (b"retry-after", b"%d" % RETRY_SECONDS)
+    return refusal(503, error.code, str(error), retry_after)
 
 
 def _ids(name: str) -> tuple[str, ...]:

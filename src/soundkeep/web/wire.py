@@ -1,11 +1,11 @@
-"""One HTTP connection: uvicorn's own, with a short way for sound that lies in memory here.
+"""One HTTP connection: uvicorn's own, with a short way for plain requests for sound.
 
-Most requests for sound want a range of a file of this machine that the kernel holds in memory.
-They are answered where their head was read: no task, no ASGI messages, head and first piece in one
-write, the rest whenever the socket takes more. Whatever is not as simple as that (a condition, a
-query, another method, a chunk that is not in memory or not good) goes the long way, which says
-the same in the same headers; so does the rest of an answer that stops being simple.
-docs/decisions/0005 has the figures.
+Most want a range of a file of this machine that the kernel holds in memory. They are answered where
+their head was read: no task, no ASGI messages, head and first piece in one write, the rest whenever
+the socket takes more. What is not in memory, or not good, is waited for by a task of its own, and
+nothing is said before the first piece is there: that is all that far sound needs, too. Whatever is
+not as simple as that (a condition, a query, another method) goes uvicorn's way, which says the
+same in the same headers. docs/decisions/0005 and 0008 have the figures.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Wire(HttpToolsProtocol):
         if begun is None:
             super().on_headers_complete()
         else:
-            self.cycle = self.sending = Sending(self, begun.body, begun.size_bytes)
-            self.sending.begin(begun)
+            self.cycle = self.sending = Sending(self, begun)
+            self.sending.begin()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -80,7 +80,7 @@ class Wire(HttpToolsProtocol):
 class Sending(RequestResponseCycle):
     """An answer on its short way. To uvicorn it is a cycle like any other."""
 
-    def __init__(self, wire: Wire, body: Body, size_bytes: int) -> None:
+    def __init__(self, wire: Wire, begun: Begun) -> None:
         self.transport = wire.transport
         self.flow = wire.flow
         self.keep_alive = wire.parser.should_keep_alive()
@@ -90,22 +90,31 @@ class Sending(RequestResponseCycle):
         self.message_event = _NOBODY_WAITS
         self._wire = wire
         self._delivery = wire.delivery
-        self._body: Body | None = body  # not held by a connection that is only kept alive
-        self._left = size_bytes
+        self._begun = begun
+        self._body: Body | None = begun.body  # not held by a connection that is only kept alive
+        self._left = begun.size_bytes
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, begun: Begun) -> None:
-        """Head and first piece in one write, and more as long as the socket takes it."""
+    def begin(self) -> None:
+        """As much as is in memory and the socket takes."""
+        self._delivery.running += 1
+        if self._begun.piece is None:
+            self._wait_for(self._begun.body)
+        else:
+            self._send_first(self._begun, self._begun.piece)
+            self.pump()
+
+    def _send_first(self, begun: Begun, piece: Buffer) -> None:
+        """The head and the first piece in one write."""
         lines = [STATUS_LINE[begun.status]]
         for name, value in self._wire.server_state.default_headers:
             lines += [name, b": ", value, b"\r\n"]
         lines += begun.lines
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        self._delivery.running += 1
-        self.transport.writelines((b"".join(lines), begun.piece))
-        _scratch.given_to(self.transport, begun.piece)
-        self._sent(begun.piece)
-        self.pump()
+        self.transport.writelines((b"".join(lines), piece))
+        _scratch.given_to(self.transport, piece)
+        self._left = begun.size_bytes
+        self._sent(piece)
 
     def pump(self) -> None:
         """Sends pieces that are in memory until the socket is full or others should have a turn."""
@@ -116,7 +125,7 @@ class Sending(RequestResponseCycle):
                 return
             piece = self._body.next_at_once(_scratch.buffer)
             if piece is None:
-                self._take_the_long_way(self._body)
+                self._wait_for(self._body)
                 return
             self.transport.write(piece)
             _scratch.given_to(self.transport, piece)
@@ -145,7 +154,7 @@ class Sending(RequestResponseCycle):
         self._body = self._wire.sending = None
         self._delivery.running -= 1
 
-    def _take_the_long_way(self, body: Body) -> None:
+    def _wait_for(self, body: Body) -> None:
         """A task of its own reads on: it may wait, and go on from another copy."""
         self._task = self._wire.loop.create_task(self._go_on(body))
         self._wire.tasks.add(self._task)
@@ -153,6 +162,8 @@ class Sending(RequestResponseCycle):
 
     async def _go_on(self, body: Body) -> None:
         try:
+            if self._begun.piece is None:
+                await self._begin_late(body)
             while self._left:
                 await self.flow.drain()
                 piece = await body.next()
@@ -166,6 +177,19 @@ class Sending(RequestResponseCycle):
             if self._left:
                 self.transport.close()  # short of its length: it must not look like a whole sound
             await body.close()
+
+    async def _begin_late(self, body: Body) -> None:
+        """Nothing is promised before the first piece is there."""
+        try:
+            piece = await body.next()
+        except Exception as error:
+            if not isinstance(error, (Unplayable, CatalogUnavailable)):
+                log.exception("no sound", url=self._wire.url)
+            refused = self._begun.refused(error)
+            assert refused.piece is not None
+            self._send_first(refused, refused.piece)
+        else:
+            self._send_first(self._begun, piece)
 
 
 class _Scratch:
