@@ -11,6 +11,7 @@ same in the same headers. docs/decisions/0005 and 0008 have the figures.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import (
@@ -43,8 +44,8 @@ class Wire(HttpToolsProtocol):
         if begun is None:
             super().on_headers_complete()
         else:
-            self.cycle = self.sending = Sending(self, begun)
-            self.sending.begin()
+            self.cycle = self.sending = Sending(self, begun.body, begun.size_bytes)
+            self.sending.begin(begun)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -80,7 +81,7 @@ class Wire(HttpToolsProtocol):
 class Sending(RequestResponseCycle):
     """An answer on its short way. To uvicorn it is a cycle like any other."""
 
-    def __init__(self, wire: Wire, begun: Begun) -> None:
+    def __init__(self, wire: Wire, body: Body, size_bytes: int) -> None:
         self.transport = wire.transport
         self.flow = wire.flow
         self.keep_alive = wire.parser.should_keep_alive()
@@ -90,18 +91,17 @@ class Sending(RequestResponseCycle):
         self.message_event = _NOBODY_WAITS
         self._wire = wire
         self._delivery = wire.delivery
-        self._begun = begun
-        self._body: Body | None = begun.body  # not held by a connection that is only kept alive
-        self._left = begun.size_bytes
+        self._body: Body | None = body  # not held by a connection that is only kept alive
+        self._left = size_bytes
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
+    def begin(self, begun: Begun) -> None:
         """As much as is in memory and the socket takes."""
         self._delivery.running += 1
-        if self._begun.piece is None:
-            self._wait_for(self._begun.body)
+        if begun.piece is None:
+            self._run(self._begin_late(begun))
         else:
-            self._send_first(self._begun, self._begun.piece)
+            self._send_first(begun, begun.piece)
             self.pump()
 
     def _send_first(self, begun: Begun, piece: Buffer) -> None:
@@ -125,7 +125,7 @@ class Sending(RequestResponseCycle):
                 return
             piece = self._body.next_at_once(_scratch.buffer)
             if piece is None:
-                self._wait_for(self._body)
+                self._run(self._go_on(self._body))
                 return
             self.transport.write(piece)
             _scratch.given_to(self.transport, piece)
@@ -154,16 +154,30 @@ class Sending(RequestResponseCycle):
         self._body = self._wire.sending = None
         self._delivery.running -= 1
 
-    def _wait_for(self, body: Body) -> None:
-        """A task of its own reads on: it may wait, and go on from another copy."""
-        self._task = self._wire.loop.create_task(self._go_on(body))
+    def _run(self, reading: Coroutine[None, None, None]) -> None:
+        """In a task of its own: it may wait, and go on from another copy."""
+        self._task = self._wire.loop.create_task(reading)
         self._wire.tasks.add(self._task)
         self._task.add_done_callback(self._wire.tasks.discard)
 
+    async def _begin_late(self, begun: Begun) -> None:
+        """Nothing is promised before the first piece is there."""
+        try:
+            piece = await begun.body.next()
+        except Exception as error:
+            if not isinstance(error, (Unplayable, CatalogUnavailable)):
+                log.exception("no sound", url=self._wire.url)
+            begun = begun.refused(error)
+            assert begun.piece is not None
+            piece = begun.piece
+        except BaseException:
+            await begun.body.close()
+            raise
+        self._send_first(begun, piece)
+        await self._go_on(begun.body)
+
     async def _go_on(self, body: Body) -> None:
         try:
-            if self._begun.piece is None:
-                await self._begin_late(body)
             while self._left:
                 await self.flow.drain()
                 piece = await body.next()
@@ -177,19 +191,6 @@ class Sending(RequestResponseCycle):
             if self._left:
                 self.transport.close()  # short of its length: it must not look like a whole sound
             await body.close()
-
-    async def _begin_late(self, body: Body) -> None:
-        """Nothing is promised before the first piece is there."""
-        try:
-            piece = await body.next()
-        except Exception as error:
-            if not isinstance(error, (Unplayable, CatalogUnavailable)):
-                log.exception("no sound", url=self._wire.url)
-            refused = self._begun.refused(error)
-            assert refused.piece is not None
-            self._send_first(refused, refused.piece)
-        else:
-            self._send_first(self._begun, piece)
 
 
 class _Scratch:
