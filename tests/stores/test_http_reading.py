@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import random
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import uvloop
 
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.stores import http_reading
@@ -66,10 +69,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def at(peer: Peer, seconds: float = 30) -> AsyncIterator[Connections]:
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+async def at(
+    peer: Peer, seconds: float = 30, secure: ssl.SSLContext | None = None
+) -> AsyncIterator[Connections]:
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=secure)
     port = server.sockets[0].getsockname()[1]
-    connections = new_connections("http", f"127.0.0.1:{port}", seconds)
+    host = f"localhost:{port}" if secure else f"127.0.0.1:{port}"
+    connections = new_connections("https" if secure else "http", host, seconds)
     try:
         yield connections
     finally:
@@ -161,6 +167,7 @@ async def test_a_body_that_trickles_is_given_as_it_comes_and_then_in_chunks_agai
         writer.write(whole[: 1000 - len(BODY)])
         await goes_on.wait()
         writer.write(whole[1000 - len(BODY) :])
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     connections = new_connections("http", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
@@ -314,12 +321,69 @@ async def test_nobody_there_is_told_apart() -> None:
         await connections.get("/x", {})
 
 
-async def test_a_server_without_a_trusted_certificate_is_not_asked() -> None:
-    async with at(Peer([])) as plain:
-        connections = new_connections("https", plain._host)
+# --- TLS --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a key and a certificate for localhost that nobody has signed."""
+    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = ["openssl", "req", *kind, *subject, "-keyout", str(file), "-out", f"{file}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + Path(f"{file}.crt").read_bytes())
+    return file
+
+
+def speaking_for(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def test_bodies_come_through_tls_as_they_come_without(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    monkeypatch.setattr(http_reading, "_trusting", lambda: trusting)
+    long = BODY * 10
+    peer = Peer(
+        [measured(long), measured(b""), measured(long)[:-1]], ["goes on", "goes on", "ends"]
+    )
+    async with at(peer, secure=speaking_for(certificate)) as connections:
+        pieces = await pieces_of(connections)
+        assert b"".join(pieces) == long
+        assert all(len(piece) == CHUNK_BYTES for piece in pieces[:-1])
+        assert await pieces_of(connections) == []
+        assert peer.connections == 1
+        with pytest.raises(ConnectionError):
+            await pieces_of(connections)
+
+
+def test_all_this_holds_on_the_loop_of_the_server(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop, whose transports are not asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        for size in (0, CHUNK_BYTES, len(BODY)):
+            runner.run(test_a_body_comes_in_whole_chunks_and_its_connection_is_kept(size))
+        for does in ("ends", "breaks"):
+            runner.run(test_what_came_before_a_break_is_given_and_then_it_is_told(does, 1000))
+            runner.run(test_a_kept_connection_that_was_closed_costs_nobody_a_request(does))
+        runner.run(test_a_body_that_was_left_ends_its_connection())
+        runner.run(test_silence_is_waited_for_so_long_and_no_longer(measured(BODY)[:-1]))
+        runner.run(test_a_slow_listener_holds_a_chunk_and_the_rest_stays_away())
+        runner.run(test_bodies_come_through_tls_as_they_come_without(certificate, monkeypatch))
+
+
+async def test_a_server_without_a_trusted_certificate_is_not_asked(certificate: Path) -> None:
+    peer = Peer([])
+    async with at(peer, secure=speaking_for(certificate)) as connections:
         with pytest.raises(Unreachable) as caught:
             await connections.get("/x", {})
-        assert isinstance(caught.value.__cause__, ssl.SSLError | ConnectionError)
+        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+    assert not peer.requests
 
 
 # --- refusals ---------------------------------------------------------------------------------

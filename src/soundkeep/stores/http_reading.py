@@ -27,6 +27,7 @@ import httptools
 from soundkeep.digest import CHUNK_BYTES
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
+KEEPALIVE_SECONDS = 30
 HEAD_BYTES = 16 * 1024
 REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
 HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
@@ -327,7 +328,7 @@ class Connection(asyncio.BufferedProtocol):
             parser = httptools.HttpResponseParser(answer)
             parser.feed_data(self._memory[self._begin : stop])
             self._begin = stop
-            answer.status, answer.keeps = parser.get_status_code(), parser.should_keep_alive()
+            answer.status, answer.version = parser.get_status_code(), parser.get_http_version()
             if answer.status >= 200:  # those below only announce it
                 self._begin_body(answer, parser)
                 return
@@ -405,13 +406,14 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is None:
             return
         now = self._loop.time()
-        in_body = self._phase is not _Phase.HEAD
-        limit = self._between_bytes_seconds if in_body else self._first_byte_seconds
+        in_head = self._phase is _Phase.HEAD
+        limit = self._first_byte_seconds if in_head else self._between_bytes_seconds
         if now - self._silent_since >= limit:
             self._fail(TimeoutError(f"nothing came for {limit:g} s"))
-        elif self._end > self._begin and now - self._waits_since >= self._tick_seconds:
+        elif now - self._waits_since >= self._tick_seconds:
             self._held_long = True
-            self._wake()
+            if self._phase is _Phase.BODY and self._is_due():
+                self._wake()
 
     def _stop_clock(self) -> None:
         if self._timer is not None:
@@ -425,7 +427,7 @@ class _Answer:
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.keeps = False
+        self.version = ""
         self.body = bytearray()
         self.ended = False
 
@@ -433,6 +435,12 @@ class _Answer:
     def length(self) -> int | None:
         length = self.headers.get("content-length")
         return int(length) if length and "transfer-encoding" not in self.headers else None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether another request may follow on the connection."""
+        closes = "close" in self.headers.get("connection", "").lower()
+        return self.version == "1.1" and not closes
 
     # --- what the parser calls ----------------------------------------------------------------
 
@@ -452,7 +460,7 @@ def new_socket(address: Any) -> socket.socket:
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, IDLE_SECONDS)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
     return made
 
 
