@@ -113,12 +113,10 @@ def client_error(status: int, code: str) -> botocore.ClientError:
     return botocore.ClientError(answer, "ListObjectsV2")
 
 
-def untrusted() -> Exception:
+def untrusted() -> botocore.SSLError:
     inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
     inner.verify_message = "self-signed certificate"
-    outer = botocore.SSLError(endpoint_url="https://example.org", error="x")
-    outer.__cause__ = inner
-    return outer
+    return botocore.SSLError(endpoint_url="https://example.org", error=inner)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -25,6 +25,8 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 SIZE = len(DATA)
 BRIEF = Phases(connect=5, first_byte=0.3, between_bytes=0.3)
 
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
 
 @dataclass
 class Peer:
@@ -40,7 +42,6 @@ class Peer:
     asked: list[str] = field(default_factory=list)
     matched: list[str] = field(default_factory=list)
     connections: int = 0
-    url: str = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -50,7 +51,6 @@ class Peer:
                     pass
         finally:
             self.connections -= 1
-            writer.transport.abort()
 
     async def _answer(self, request: str, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
@@ -94,15 +94,40 @@ def header(request: str, name: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def store_at(peer: Peer) -> AsyncIterator[S3Store]:
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    store = S3Store("far", "bucket", url, Credentials("a", "b"), phases=BRIEF)
+async def serving(answer: Handler) -> AsyncIterator[str]:
+    """A server on loopback; at the end nothing of it is left open."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await answer(reader, writer)
+        finally:
+            writer.transport.abort()
+            running.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield store
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        await store.close()
         server.close()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running)
+        await asyncio.sleep(0)  # an aborted transport closes in the next round
+
+
+@contextlib.asynccontextmanager
+async def store_at(peer: Peer) -> AsyncIterator[S3Store]:
+    async with serving(peer.serve) as url:
+        store = S3Store("far", "bucket", url, Credentials("a", "b"), phases=BRIEF)
+        try:
+            yield store
+        finally:
+            await store.close()
 
 
 # --- cut, and going on ----------------------------------------------------------------------
@@ -230,7 +255,7 @@ async def until_there_are(peer: Peer, connections: int) -> None:
 async def test_a_kept_connection_that_was_closed_meanwhile_is_no_error() -> None:
     """Also for a put: its source is opened anew."""
     server = Forgetful()
-    async with server.running() as url:
+    async with serving(server.serve) as url:
         store = S3Store("far", "bucket", url, Credentials("a", "b"), phases=BRIEF)
         for number in range(4):
             await store.put(Key("x"), BytesSource(os.urandom(300_000 + number)))
@@ -245,12 +270,6 @@ class Forgetful:
 
     sizes: list[int] = field(default_factory=list)
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        server.close()
-
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(header(request, "content-length") or 0)
@@ -260,6 +279,7 @@ class Forgetful:
         writer.write(b'HTTP/1.1 200 OK\r\nETag: "x"\r\nContent-Length: 0\r\n\r\n')
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
 
 async def test_what_is_gone_is_not_found_only_if_the_server_says_so() -> None:
@@ -277,14 +297,16 @@ async def test_what_is_gone_is_not_found_only_if_the_server_says_so() -> None:
             await store.close()
 
 
-@contextlib.asynccontextmanager
-async def always(answer: bytes) -> AsyncIterator[str]:
+def always(answer: bytes) -> contextlib.AbstractAsyncContextManager[str]:
+    """Gives the same answer to every request, the end of it a little later."""
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
+        for part in (answer[:-30], answer[-30:]):
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0.02)
         writer.close()
+        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    server.close()
+    return serving(serve)

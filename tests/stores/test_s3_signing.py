@@ -99,5 +99,20 @@ def test_what_is_no_address_is_misconfigured(endpoint: str) -> None:
         Address.of(endpoint, "audio", "path")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ("https://S3.Example.org", "s3.example.org"),
+        ("https://example.org:443/", "example.org"),
+        ("http://example.org:80", "example.org"),
+        ("http://example.org:443", "example.org:443"),
+        ("http://[::1]:9000", "[::1]:9000"),
+    ],
+)
+def test_the_host_is_signed_as_clients_send_it(endpoint: str, host: str) -> None:
+    assert Address.of(endpoint, "audio", "path").host == host
+    assert Address.of(endpoint, "audio", "virtual").host == f"audio.{host}"
+
+
 def test_secrets_are_not_in_what_is_printed() -> None:
     assert "whispered" not in repr(Credentials("someone", "whispered", "token"))

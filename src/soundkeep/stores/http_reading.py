@@ -27,6 +27,7 @@ import httptools
 from soundkeep.digest import CHUNK_BYTES
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
+MOST_IDLE = 32  # each holds the memory of a chunk
 KEEPALIVE_SECONDS = 30
 HEAD_BYTES = 16 * 1024
 REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
@@ -86,7 +87,7 @@ class Connections:
 
     def release(self, connection: Connection) -> None:
         """Keeps it if its answer was read to the end, else ends it."""
-        if not connection.rest():
+        if not connection.rest() or len(self._idle) == MOST_IDLE:
             connection.end()
             return
         self._idle.append(connection)
@@ -173,8 +174,8 @@ class _Phase(enum.Enum):
 class Connection(asyncio.BufferedProtocol):
     """One connection, and the answer that is being read from it.
 
-    A chunk is received into memory that the connection holds while it is read; when the chunk is
-    whole, and nobody has come for it, nothing more is received.
+    A chunk is received into memory of the connection; when it is whole, and nobody has come for
+    it, nothing more is received.
     """
 
     def __init__(self, first_byte_seconds: float, between_bytes_seconds: float) -> None:
@@ -185,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
         self._phase = _Phase.RESTING
         self._answer = _Answer()
         self._parser: httptools.HttpResponseParser | None = None  # of a body without a length
-        self._memory = _ROOM_FOR_NOTHING
+        self._memory = bytearray(HEAD_BYTES + CHUNK_BYTES)
         self._begin = 0  # of what was received and not taken yet
         self._end = 0
         self._left = 0  # bytes of the body that are still to come
@@ -205,7 +206,6 @@ class Connection(asyncio.BufferedProtocol):
         """Sends the request and waits for the head of its answer."""
         self._phase = _Phase.HEAD
         self._answer = _Answer()
-        self._memory = bytearray(HEAD_BYTES + CHUNK_BYTES)
         self._begin = self._end = 0
         self._owed = CHUNK_BYTES
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
@@ -244,11 +244,18 @@ class Connection(asyncio.BufferedProtocol):
 
     async def refusal(self) -> bytes:
         """The beginning of the body, whatever its form."""
-        if self._phase is _Phase.BODY:
-            return await self.piece()
-        while not self._answer.ended and len(self._answer.body) < REFUSAL_BYTES:
-            await self._wait()
-        return bytes(self._answer.body)
+        body = self._answer.body
+        while len(body) < REFUSAL_BYTES:
+            if self._phase is _Phase.BODY:
+                piece = await self.piece()
+                if not piece:
+                    break
+                body += piece
+            elif self._answer.ended:
+                break
+            else:
+                await self._wait()
+        return bytes(body)
 
     def rest(self) -> bool:
         """Makes it ready to be kept; False if it cannot be."""
@@ -257,7 +264,6 @@ class Connection(asyncio.BufferedProtocol):
             return False
         self._stop_clock()
         self._phase = _Phase.RESTING
-        self._memory = _ROOM_FOR_NOTHING
         self._begin = self._end = 0
         self.rests_since = time.monotonic()
         return True

@@ -47,7 +47,7 @@ from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_client import Account, Client
 from soundkeep.stores.s3_listing import Listing
 from soundkeep.stores.s3_reading import Reading
-from soundkeep.stores.s3_requests import PHASES, Phases, Requests
+from soundkeep.stores.s3_requests import PHASES, Phases, Requests, start_of
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
 
@@ -170,7 +170,7 @@ class S3Store:
 
     async def _marker(self) -> bytes:
         async with self._requests.get("GET", self._full(MARKER_KEY), {}) as answer:
-            return await answer.content.read(MARKER_BYTES)
+            return await start_of(answer, MARKER_BYTES)
 
     # --- one object -------------------------------------------------------------------------
 

@@ -195,14 +195,13 @@ def _broken(error: Exception) -> Meaning:
 
 
 def _reason(error: BaseException) -> BaseException:
-    """The fault below, where a library wraps it."""
-    while inner := (
-        getattr(error, "certificate_error", None)
+    """The fault at the bottom. aiohttp and botocore each keep it in a place of their own."""
+    inner = (
+        error.__cause__
+        or getattr(error, "certificate_error", None)
         or getattr(error, "kwargs", {}).get("error")
-        or error.__cause__
-    ):
-        error = inner
-    return error
+    )
+    return _reason(inner) if isinstance(inner, BaseException) else error
 
 
 def _refusal_of(error: botocore.ClientError) -> Refusal:

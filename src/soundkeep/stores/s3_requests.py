@@ -193,7 +193,7 @@ class Requests:
 
     async def _refuse(self, answer: ClientResponse, method: str, key: str) -> None:
         if answer.status >= 300:
-            body = await answer.content.read(ERROR_BYTES)
+            body = await start_of(answer, ERROR_BYTES)
             raise Refusal.read(answer.status, answer.headers, body).error(self._what(method, key))
 
     def _what(self, method: str, key: str) -> str:
@@ -211,6 +211,14 @@ class _General:
 
     async def piece(self) -> bytes:
         return await self._content.readany()
+
+
+async def start_of(answer: ClientResponse, most: int) -> bytes:
+    """The body, or its first bytes if it is longer; it may come in any number of pieces."""
+    body = b""
+    while len(body) < most and (piece := await answer.content.read(most - len(body))):
+        body += piece
+    return body
 
 
 def _checksum(digest: Digest) -> dict[str, str]:

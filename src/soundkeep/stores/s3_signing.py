@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from soundkeep.errors import Misconfigured
 
@@ -51,10 +51,10 @@ class Address:
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
             raise Misconfigured(f"an endpoint is https://HOST or http://HOST, not {endpoint}")
-        base = parts.path.rstrip("/")
+        base, host = parts.path.rstrip("/"), _host(parts)
         if style == "virtual":
-            return cls(parts.scheme, f"{bucket}.{parts.netloc}", base)
-        return cls(parts.scheme, parts.netloc, f"{base}/{encoded(bucket)}")
+            return cls(parts.scheme, f"{bucket}.{host}", base)
+        return cls(parts.scheme, host, f"{base}/{encoded(bucket)}")
 
     def path(self, key: str) -> str:
         """The path of an object, encoded as it is signed and sent."""
@@ -81,7 +81,9 @@ class Signer:
         self._second = 0
         self._stamped = ""
         self._key = b""
-        self._scope = ""
+        self._scope = self._credential = self._who = ""  # of the day
+        token = credentials.session_token
+        self._token = f"&X-Amz-Security-Token={encoded(token)}" if token else ""
 
     def headers(
         self, method: str, path: str, extra: Mapping[str, str], payload: str, query: str = ""
@@ -102,9 +104,9 @@ class Signer:
         signature = self._signature(
             stamp, f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
         )
-        credential = f"{self._credentials.access_key}/{self._scope}"
         headers["authorization"] = (
-            f"{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
+            f"{ALGORITHM} Credential={self._credential}, SignedHeaders={names},"
+            f" Signature={signature}"
         )
         return headers
 
@@ -112,13 +114,8 @@ class Signer:
         """A URL at which anybody may read the object until it expires; a week at most."""
         stamp = self._stamp()
         seconds = max(1, min(expires_in_seconds, LONGEST_LINK_SECONDS))
-        access_key, token = self._credentials.access_key, self._credentials.session_token
-        query = (
-            f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={encoded(f'{access_key}/{self._scope}')}"
-            f"&X-Amz-Date={stamp}&X-Amz-Expires={seconds}"
-            + (f"&X-Amz-Security-Token={encoded(token)}" if token else "")
-            + "&X-Amz-SignedHeaders=host"
-        )
+        query = f"{self._who}&X-Amz-Date={stamp}&X-Amz-Expires={seconds}{self._token}"
+        query += "&X-Amz-SignedHeaders=host"
         host = self._address.host
         signature = self._signature(stamp, f"GET\n{path}\n{query}\nhost:{host}\n\nhost\n{UNSIGNED}")
         return self._address.url(path, f"{query}&X-Amz-Signature={signature}")
@@ -138,11 +135,21 @@ class Signer:
         for part in (day, self._region, "s3", "aws4_request"):
             key = _hmac(key, part)
         self._key, self._scope = key, f"{day}/{self._region}/s3/aws4_request"
+        self._credential = f"{self._credentials.access_key}/{self._scope}"
+        self._who = f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={encoded(self._credential)}"
 
     def _signature(self, stamp: str, request: str) -> str:
         """Call `_stamp` first: it sees to the key of the day."""
         digest = hashlib.sha256(request.encode()).hexdigest()
         return _hmac(self._key, f"{ALGORITHM}\n{stamp}\n{self._scope}\n{digest}").hex()
+
+
+def _host(parts: SplitResult) -> str:
+    """As every client sends it: in lower case, and a port only where it is not the usual one."""
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    usual = parts.port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return host if usual else f"{host}:{parts.port}"
 
 
 def encoded(text: str) -> str:
