@@ -161,8 +161,8 @@ async def test_a_receipt_keeps_what_was_confirmed_and_forgets_what_is_void(
         ("mirror", "k", 8, Removal.PENDING),
         ("disk", "k", None, Removal.KEPT),
     ]
-    await catalog.write(tracks.note_removals, "one", lines)
-    await catalog.write(tracks.note_removals, "two", lines[:1])
+    await catalog.write(tracks.note_removals, "one", lines, [])
+    await catalog.write(tracks.note_removals, "two", lines[:1], [])
     assert await catalog.read(tracks.removed_at, ["one", "two"]) == {}
     await catalog.write(tracks.confirm_removal, 8)
     confirmed = await catalog.read(tracks.removed_at, ["one", "o\0"])
@@ -176,7 +176,7 @@ async def test_a_receipt_keeps_what_was_confirmed_and_forgets_what_is_void(
         "mirror": Removal.REMOVED,
         "disk": Removal.KEPT,
     }
-    await catalog.write(tracks.note_removals, "one", lines[:1])
+    await catalog.write(tracks.note_removals, "one", lines[:1], [])
     assert await catalog.read(tracks.removed_at, ["one"]) == confirmed, "a time is never rewritten"
 
     stores = ("cdn", "mirror", "disk")

@@ -117,7 +117,7 @@ async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
     settings = Settings(
         data=tmp_path,
         stores={
-            "far": MemoryStoreSettings(kind="memory", concurrency=CONCURRENCY),
+            "far": MemoryStoreSettings(kind="memory", concurrency=CONCURRENCY, sidecars=False),
             "disk": LocalStoreSettings(kind="local", path=Path("audio")),
         },
         policy=PolicySettings(keep=("far", "disk"), ack_seconds=600),

@@ -23,6 +23,7 @@ from aiohttp import (
 from yarl import URL
 
 from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.errors import StoreError
 from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
@@ -110,6 +111,8 @@ class Requests:
                     if answer.status >= 300:
                         told = Refusal.read(answer.status, answer.headers, await answer.refusal())
                         raise told.error(self._what("GET", key))
+                    if "etag" not in answer.headers:
+                        raise self._no_s3("GET", key)
                     if answer.content_length is not None:
                         yield answer
                         return
@@ -195,11 +198,14 @@ class Requests:
         """What S3 says of an object has an ETag. Without one it is the log-in page of a network,
         or another server that says 200 to everything."""
         if answer.status < 300 and "etag" not in answer.headers:
-            kind, meaning = NOT_S3
-            raise kind(f"{self._what(method, key)}: {meaning}")
+            raise self._no_s3(method, key)
         if answer.status >= 300:
             body = await start_of(answer, ERROR_BYTES)
             raise Refusal.read(answer.status, answer.headers, body).error(self._what(method, key))
+
+    def _no_s3(self, method: str, key: str) -> StoreError:
+        kind, meaning = NOT_S3
+        return kind(f"{self._what(method, key)}: {meaning}")
 
     def _what(self, method: str, key: str) -> str:
         return f"{self.name}: {method} {key}"

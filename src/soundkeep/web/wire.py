@@ -163,18 +163,23 @@ class Sending(RequestResponseCycle):
     async def _begin_late(self, begun: Begun) -> None:
         """Nothing is promised before the first piece is there."""
         try:
-            piece = await begun.body.next()
+            self._send_first(*await self._first_of(begun))
+        except BaseException:
+            self.transport.close()
+            await begun.body.close()
+            raise
+        await self._go_on(begun.body)
+
+    async def _first_of(self, begun: Begun) -> tuple[Begun, Buffer]:
+        """What is sent, and its first piece: a refusal, if there is none."""
+        try:
+            return begun, await begun.body.next()
         except Exception as error:
             if not isinstance(error, (Unplayable, CatalogUnavailable)):
                 log.exception("no sound", url=self._wire.url)
-            begun = begun.refused(error)
-            assert begun.piece is not None
-            piece = begun.piece
-        except BaseException:
-            await begun.body.close()
-            raise
-        self._send_first(begun, piece)
-        await self._go_on(begun.body)
+            refused = begun.refused(error)
+            assert refused.piece is not None
+            return refused, refused.piece
 
     async def _go_on(self, body: Body) -> None:
         try:
