@@ -227,7 +227,7 @@ BY_THE_NETWORK: dict[str, tuple[Fault, Row]] = {
     "connect refused": (refuse(), Row(Unavailable)),
     "no answer": (silence(), Row(TimedOut)),
     "stall in the body": (stall(at=100), Row(TimedOut, NO_BODY, orphans=True)),
-    "every body reset": (reset(at=100), Row(Unavailable, {**NO_BODY, **CUT}, orphans=True)),
+    "every body reset": (reset(at=100), Row(Unavailable, NO_BODY, orphans=True)),
     "every body truncated": (truncate(at=100), Row(Unavailable, {**NO_BODY, **CUT}, orphans=True)),
 }
 
