@@ -1,0 +1,1 @@
+"""Text becomes sound: said once, paid once. `engines/` is who speaks."""
