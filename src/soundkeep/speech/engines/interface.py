@@ -14,7 +14,7 @@ format in place of the one that was asked for.
 a bounded time; a name that is not in the list makes the engine look once more.
 
 **Pieces, then the bill.** `speak` yields `Spoken` pieces in order as they come: audio, marks, or
-both, none empty. The bill stands on the last one and on no other; a body without a bill did not
+both. The bill stands on the last one and on no other; a body without a bill did not
 end well. Marks are words and, where the engine knows them, sentences: offsets are indexes into
 `asked.text`, starts never go backwards, and no mark is longer than the sound.
 
