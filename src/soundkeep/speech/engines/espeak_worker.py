@@ -125,7 +125,7 @@ class Espeak:
         found: list[Speaker] = []
         while voices[len(found)]:
             found.append(_speaker(voices[len(found)].contents))
-        return [speaker for speaker in found if self.say(Line(speaker.file, "1")).onsets]
+        return [speaker for speaker in found if self.say(Line(speaker.file, "a")).onsets]
 
     def say(self, line: Line) -> Said:
         """The whole sentence. A text position counts characters from 1."""
