@@ -96,6 +96,18 @@ class TypeNotAllowed(BadInput):
     code = "type_not_allowed"
 
 
+class BadText(BadInput):
+    """The text cannot be spoken."""
+
+    code = "bad_text"
+
+
+class BadSpeech(BadInput):
+    """The request for speech cannot be understood."""
+
+    code = "bad_speech"
+
+
 class RangeNotSatisfiable(BadInput):
     """The range lies beyond the end of the sound."""
 

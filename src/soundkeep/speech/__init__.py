@@ -1,1 +1,1 @@
-"""Text becomes sound: said once, paid once. `engines/` is who speaks."""
+"""Speech: text that becomes audio once. It is cut into segments, and each is paid for once."""
