@@ -378,6 +378,7 @@ class EngineUnavailable(EngineError):
     """The engine cannot be reached, broke off or did not answer in time."""
 
     code = "engine_unavailable"
+    retry_after: float | None = None  # seconds, if it said so
 
 
 class EngineAnsweredBadly(EngineError):

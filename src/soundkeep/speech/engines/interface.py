@@ -27,8 +27,8 @@ caller's choice, because each try may be paid for.
 audio, that the body was not cut off. Whether the take sounds right is the judge's to say.
 
 **Slower when told.** `Retry-After` and the provider's own limits are obeyed for all callers of an
-engine together. Waiting for a free place costs nothing and is not bounded here: the caller's own
-time limit is.
+engine together; a pause that is longer than the engine's patience is `EngineThrottled` at once.
+Waiting for a free place costs nothing and is not bounded here: the caller's own time limit is.
 
 **Secrets** appear in no message, no log line and no `repr`.
 
@@ -132,6 +132,13 @@ class Bill:
     cost: Decimal | None = None
     currency: str | None = None
     request_id: str | None = None  # the provider's own, for asking it
+
+    @classmethod
+    def of(cls, price: Price | None, characters: int, request_id: str | None = None) -> Bill:
+        """So many characters at that price, if there is one."""
+        if price is None:
+            return cls(characters, request_id=request_id)
+        return cls(characters, price.of(characters), price.currency, request_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from soundkeep.speech.engines.interface import Mark
 
 Span = tuple[int, int]
+Spelled = Sequence[tuple[str, float, float]]  # a piece of text, when it begins, when it ends
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019.,:/&+@_-][^\W_]+)*")
+AHEAD = {"characters": 32, "words": 120}
 JITTER_SECONDS = 0.05  # times are rounded; what goes back by more was counted from anew
 
 
@@ -75,19 +78,20 @@ def _between(index: int, onsets: Sequence[Onset]) -> float:
 class Follower:
     """Marks of words from an engine that tells, piece by piece, what it spells and when.
 
-    A piece is a character or a word. What is spelled may differ from the text here and there: each
-    piece is looked for a little ahead, and one that is not there is passed over.
+    What is spelled may differ from the text here and there: each piece is looked for a little
+    ahead, and one that is not there is passed over.
     """
 
-    def __init__(self, text: str, ahead: int) -> None:
+    def __init__(self, text: str, pieces: Literal["characters", "words"]) -> None:
         self._text = text
-        self._ahead = ahead
+        self._ahead = AHEAD[pieces]
+        self._inside_words = pieces == "characters"
         self._waiting = words(text)
         self._times: dict[int, tuple[float, float]] = {}  # of indexes in words that wait
         self._next = 0
         self._latest = 0.0
 
-    def take(self, spelled: Sequence[tuple[str, float, float]]) -> tuple[Mark, ...]:
+    def take(self, spelled: Spelled) -> tuple[Mark, ...]:
         """The words that are complete, now that these pieces came with their times."""
         shift = self._shift(spelled)
         for piece, start, end in spelled:
@@ -98,7 +102,7 @@ class Follower:
         """The words that waited for more."""
         return tuple(self._complete(before=len(self._text) + 1))
 
-    def _shift(self, spelled: Sequence[tuple[str, float, float]]) -> float:
+    def _shift(self, spelled: Spelled) -> float:
         """Some count each answer's times from its own beginning."""
         went_back = spelled and spelled[0][1] < self._latest - JITTER_SECONDS
         return self._latest if went_back else 0.0
@@ -106,11 +110,21 @@ class Follower:
     def _place(self, piece: str, start: float, end: float) -> None:
         start = max(start, self._latest)
         self._latest = max(start, end)
-        stop = self._next + self._ahead + len(piece)
-        at = self._text.find(piece, self._next, stop) if piece else -1
+        at = self._find(piece) if piece else -1
         if at >= 0:
             self._next = at + len(piece)
             self._times |= dict.fromkeys(range(at, self._next), (start, self._latest))
+
+    def _find(self, piece: str) -> int:
+        """Where it stands next: a word not in the middle of another one. -1 if nowhere near."""
+        stop = self._next + self._ahead + len(piece)
+        at = self._text.find(piece, self._next, stop)
+        while at > 0 and not self._inside_words and self._cuts(at, piece):
+            at = self._text.find(piece, at + 1, stop)
+        return at
+
+    def _cuts(self, at: int, piece: str) -> bool:
+        return at > self._next and self._text[at - 1].isalnum() and piece[0].isalnum()
 
     def _complete(self, before: int) -> Iterator[Mark]:
         while self._waiting and self._waiting[0][1] < before:
