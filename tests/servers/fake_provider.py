@@ -43,6 +43,8 @@ CODECS = {
     "wav": ("pcm_s16le", "wav"),
     "pcm": ("pcm_s16le", "s16le"),
     "aac": ("aac", "adts"),
+    "ulaw": ("pcm_mulaw", "mulaw"),
+    "alaw": ("pcm_alaw", "alaw"),
 }
 
 
