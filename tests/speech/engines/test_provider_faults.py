@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from servers.fake_provider import API_KEY, Fake, running
+from servers.fake_provider import API_KEY, BAD_TAKES, Fake, running
 from soundkeep import errors
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.elevenlabs import ElevenLabsEngine
@@ -242,6 +242,16 @@ async def test_after_every_fault_the_engine_speaks_again(bench: Bench) -> None:
         await bench.fault(name)
     bench.fake.reset()
     assert (await hear(bench.engine, bench.asked)).audio
+
+
+@pytest.mark.parametrize("name", sorted(BAD_TAKES))
+async def test_what_only_sounds_wrong_is_left_to_the_judge(eleven: Bench, name: str) -> None:
+    good = await hear(eleven.engine, eleven.asked)
+    eleven.fake.behave(fault=name)
+    bad = await hear(eleven.engine, eleven.asked)
+    assert bad.audio
+    assert bad.audio != good.audio
+    assert eleven.charges == 2
 
 
 # --- lists ----------------------------------------------------------------------------------
