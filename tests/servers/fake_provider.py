@@ -69,7 +69,8 @@ class Fake:
         self._ask("/reset", {})
 
     def charges(self) -> dict[str, Any]:
-        """`calls` to speak, `charges`, `characters`, charges by `texts`, `peak` calls at once."""
+        """`calls` to speak, `charges`, `characters`, charges by `texts`; calls at once: `running`
+        now, `peak`; who `hung_up`; what was `asked`, call by call; `lists` that were asked for."""
         return self._ask("/charges", None)
 
     def _ask(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -123,6 +124,7 @@ BAD_TAKES = {"silent", "noise", "too_short", "too_long", "truncated", "other_cod
 class Counts:
     calls: int = 0
     charges: int = 0
+    running: int = 0
     characters: int = 0
     peak: int = 0
     lists: int = 0
@@ -151,7 +153,6 @@ class Provider:
     def __init__(self) -> None:
         self.behaviour = Behaviour()
         self.counts = Counts()
-        self.running = 0
         self._espeak = Espeak(*installed())
 
     def app(self) -> web.Application:
@@ -188,15 +189,16 @@ class Provider:
             return web.json_response(refused[1], status=refused[0], headers=self._waits())
         if fault == "reset":
             return _reset(request)
-        self.running += 1
-        self.counts.peak = max(self.counts.peak, self.running)
+        counts = self.counts  # those of this test, also when the next one has begun
+        counts.running += 1
+        counts.peak = max(counts.peak, counts.running)
         try:
             return await self._spoken(request, order, fault, lines)
-        except (asyncio.CancelledError, ConnectionError):
-            self.counts.hung_up += 1
-            raise
+        except ConnectionError:
+            counts.hung_up += 1
+            return web.Response()  # to nobody
         finally:
-            self.running -= 1
+            counts.running -= 1
 
     async def _spoken(
         self, request: web.Request, order: Order, fault: str, lines: str
@@ -266,14 +268,14 @@ class Provider:
 
     def _is_full(self) -> bool:
         most = self.behaviour.maximum
-        return bool(most) and self.running + self.behaviour.others >= most
+        return bool(most) and self.counts.running + self.behaviour.others >= most
 
     def _concurrency(self) -> dict[str, str]:
         if not self.behaviour.maximum:
             return {}
         return {
             "maximum-concurrent-requests": str(self.behaviour.maximum),
-            "current-concurrent-requests": str(self.running + self.behaviour.others),
+            "current-concurrent-requests": str(self.counts.running + self.behaviour.others),
         }
 
     def _waits(self) -> dict[str, str]:
@@ -290,7 +292,7 @@ class Provider:
         return web.json_response(body)
 
     async def _charges(self, request: web.Request) -> web.Response:
-        return web.json_response({**vars(self.counts)})
+        return web.json_response(vars(self.counts))
 
     async def _behave(self, request: web.Request) -> web.Response:
         given = msgspec.to_builtins(self.behaviour) | await request.json()

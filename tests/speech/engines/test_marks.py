@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,9 +93,10 @@ def test_words_are_told_as_soon_as_they_are_complete() -> None:
 def test_times_that_begin_anew_with_each_piece_go_on() -> None:
     text = "One two three"
     follower = Follower(text, "characters")
-    first = follower.take(spelled("One two "))
-    second = follower.take(spelled("three"))
-    assert [mark.start_seconds for mark in (*first, *second, *follower.rest())] == [0.0, 0.4, 0.8]
+    marks = [*follower.take(spelled("One two ")), *follower.take(spelled("three"))]
+    marks += follower.rest()
+    assert [mark.start_seconds for mark in marks] == pytest.approx([0.0, 0.4, 0.8])
+    assert [mark.end_seconds for mark in marks] == pytest.approx([0.3, 0.7, 1.3])
 
 
 def test_what_is_spelled_otherwise_is_passed_over_and_found_again() -> None:

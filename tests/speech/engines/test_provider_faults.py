@@ -24,6 +24,7 @@ from speech.engines.asking import asked, fault
 PATIENCE = Patience(
     connect_seconds=2, first_byte_seconds=20, between_bytes_seconds=1, tries=3, wait_seconds=5
 )
+BOUND_SECONDS = 20
 FORMS = ("elevenlabs", "elevenlabs plain", "openai", "kokoro")
 
 
@@ -252,6 +253,33 @@ async def test_what_only_sounds_wrong_is_left_to_the_judge(eleven: Bench, name: 
     assert bad.audio
     assert bad.audio != good.audio
     assert eleven.charges == 2
+
+
+# --- streams --------------------------------------------------------------------------------
+
+
+async def test_the_first_piece_comes_while_the_provider_still_speaks(bench: Bench) -> None:
+    bench.fake.behave(piece_seconds=0.3, piece_bytes=8192)
+    async with aclosing(bench.engine.speak(bench.asked)) as pieces:
+        assert (await anext(pieces)).audio
+        assert bench.fake.charges()["running"] == 1
+
+
+async def test_who_leaves_early_ends_the_request(bench: Bench) -> None:
+    bench.fake.behave(piece_seconds=0.1, piece_bytes=1024)
+    async with aclosing(bench.engine.speak(bench.asked)) as pieces:
+        await anext(pieces)
+    async with asyncio.timeout(BOUND_SECONDS):
+        while bench.fake.charges()["running"]:
+            await asyncio.sleep(0.02)
+    assert bench.fake.charges()["hung_up"] == 1
+    assert bench.charges == 1
+
+
+async def test_a_slow_stream_is_no_stall(bench: Bench) -> None:
+    bench.fake.behave(delay_seconds=1.5, piece_seconds=0.05, piece_bytes=16384)
+    assert (await hear(bench.engine, bench.asked)).audio
+    assert bench.calls == 1
 
 
 # --- lists ----------------------------------------------------------------------------------
