@@ -37,6 +37,7 @@ SAMPLE_RATE_HZ = 22050
 SAMPLE_BYTES = 2
 WAV = AudioFormat("wav_22050", "wav", "audio/wav", "wav", SAMPLE_RATE_HZ)
 PCM = AudioFormat("pcm_22050", "pcm", "audio/pcm", "pcm", SAMPLE_RATE_HZ)
+FORMATS = {each.name: each for each in (WAV, PCM)}
 
 MODEL = "espeak-ng"
 MAX_CHARS = 10_000  # some ten minutes, 26 MB
@@ -63,11 +64,10 @@ class EspeakEngine:
     def __init__(
         self, name: str, *, master: str = WAV.name, workers: int = 2, seconds: float = 20
     ) -> None:
-        formats = {each.name: each for each in (WAV, PCM)}
         self.name = name
         self.caps = EngineCaps(
-            master=formats[master],
-            formats=tuple(formats.values()),
+            master=FORMATS[master],
+            formats=tuple(FORMATS.values()),
             timestamps=True,
             fields=frozenset(LIMITS),
             price=Price(Decimal(0), "USD"),

@@ -181,7 +181,7 @@ def main() -> None:
     _cap(resource.RLIMIT_FSIZE, 0)
     _cap(resource.RLIMIT_CORE, 0)
     requests, answers = sys.stdin.buffer, _answers()
-    espeak = Espeak(*_installed())
+    espeak = Espeak(*installed())
     while (line := _read(requests)) is not None:
         _allow_cpu(CPU_SECONDS_PER_JOB)
         answers.write(framed(_answer(espeak, line)))
@@ -192,7 +192,8 @@ def _answer(espeak: Espeak, line: Line) -> Said:
     return espeak.say(line) if line.voice else Said(speakers=espeak.speakers())
 
 
-def _installed() -> tuple[Path, Path]:
+def installed() -> tuple[Path, Path]:
+    """Where the library and its data lie. Ends the process if they do not."""
     try:
         import espeakng_loader  # noqa: PLC0415 - the extra `voice`
     except ImportError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ MEDIA_TYPES: dict[str, frozenset[str]] = {
     "alaw": frozenset({"audio/alaw", "audio/x-alaw", "audio/pcma", "audio/basic"}),
 }
 UNTOLD = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+_TEXT = re.compile(rb"\s*(<!doctype|<html|<\?xml|\{\s*\")", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -231,7 +234,7 @@ class Answer:
         empty = True
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
-                if empty and piece.lstrip()[:1] in (b"<", b"{"):
+                if empty and _TEXT.match(piece):
                     raise self.bad("it sent a text and called it audio")
                 empty = False
                 yield Spoken(piece)

@@ -34,6 +34,7 @@ from soundkeep.speech.engines.listing import Listing
 from soundkeep.speech.engines.marks import Follower, Spelled
 
 BASE_URL = "https://api.openai.com/v1"
+MASTER = "mp3"
 MAX_CHARS = 4096  # of OpenAI itself
 CAPTIONED = "/dev/captioned_speech"
 
@@ -63,7 +64,7 @@ class OpenAIEngine:
         voices: tuple[str, ...] = (),
         models: tuple[str, ...] = (),
         max_chars: int = MAX_CHARS,
-        master: str = "mp3",
+        master: str = MASTER,
         captions: bool | None = None,
         price: Price | None = None,
         concurrency: int = 2,
