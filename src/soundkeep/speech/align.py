@@ -94,7 +94,7 @@ def _cepstra(sound: Pcm, limit_hz: float) -> Floats:
 
 def _mel_energies(sound: Pcm, limit_hz: float) -> Floats:
     size, hop = round(FRAME_SECONDS * sound.rate_hz), HOP_SECONDS * sound.rate_hz
-    count = max(0, int((len(sound.samples) - size) / hop) + 1)
+    count = max(0, int((len(sound.samples) - size) // hop) + 1)
     begins = np.rint(np.arange(count) * hop).astype(np.int64)
     window, filters = np.hamming(size), _mel_filters(size, sound.rate_hz, limit_hz)
     energies = np.empty((count, MELS))
