@@ -60,6 +60,13 @@ def test_a_sentence_longer_than_the_limit_is_cut_after_a_clause_or_at_a_space() 
     ]
 
 
+def test_a_clause_that_ends_early_is_no_place_to_cut() -> None:
+    assert cut("Oh, nobody at all went outside", "sentence", 25) == [
+        "Oh, nobody at all went",
+        "outside",
+    ]
+
+
 def test_a_word_longer_than_the_limit_is_cut_but_never_before_a_mark() -> None:
     assert cut("a" * 25, "paragraph", 10) == ["a" * 10, "a" * 10, "a" * 5]
     assert cut("xq\u0323\u0307" * 3, "paragraph", 6) == [
@@ -69,8 +76,13 @@ def test_a_word_longer_than_the_limit_is_cut_but_never_before_a_mark() -> None:
     ]
 
 
+def test_letters_that_are_joined_stay_together() -> None:
+    assert cut("ab\u200dcd\u200def", "paragraph", 4) == ["ab\u200dc", "d\u200def"]
+    assert cut("abc\u200dd", "paragraph", 3) == ["ab", "c\u200dd"]
+
+
 def test_what_nobody_can_speak_goes_with_its_neighbour_or_nowhere() -> None:
-    assert cut("\u2026 Well. ... Yes!\n\n***", "sentence") == ["\u2026 Well. ...", "Yes!"]
+    assert cut("!!! Well. ... Yes!\n\n***", "sentence") == ["!!! Well. ...", "Yes!"]
 
 
 def test_a_shared_paragraph_is_the_same_segment_in_two_texts() -> None:

@@ -48,6 +48,15 @@ def test_characters_that_the_provider_added_or_left_out_move_no_other_word() -> 
     assert marks == [("A", 0.0, 0.1), ("quiet", 0.3, 0.8), ("day", 1.0, 1.3)]
 
 
+def test_a_number_that_the_provider_spelled_out_moves_no_other_word() -> None:
+    text, told = "At 7 we ate.", "At seven we ate."
+    starts = [index / 10 for index in range(len(told))]
+    ends = [start + 0.1 for start in starts]
+    marks = said(text, from_characters(text, list(told), starts, ends))
+    assert [marks[0], *marks[2:]] == [("At", 0.0, 0.2), ("we", 0.9, 1.1), ("ate", 1.2, 1.5)]
+    assert marks[1] == ("7", 0.3, 0.8)
+
+
 @pytest.mark.parametrize(
     "alignment", [([], [], []), (["H"], [], []), (["", "\u6f22"], [0, 1], [1, 2])], ids=str
 )
@@ -168,7 +177,7 @@ def rounded(marks: list[Mark]) -> list[Mark]:
 
 
 def test_webvtt_has_a_cue_for_each_sentence_and_a_time_for_each_word() -> None:
-    shown = "Tom & <Jerry> run\n--> here. Yes!"
+    shown = 'Tom & <Jerry> run\n--> here. "Yes!"'
     text = normalise(shown).text
     (segment,) = split(normalise(shown), "paragraph", 99)
     marks = tuple(
@@ -180,7 +189,7 @@ def test_webvtt_has_a_cue_for_each_sentence_and_a_time_for_each_word() -> None:
         "WEBVTT\n\nNOTE timing_source: aligned\n\n"
         "1\n01:00:00.000 --> 01:00:03.500\n"
         "Tom &amp; &lt;<01:00:01.000>Jerry&gt; <01:00:02.000>run --&gt; <01:00:03.000>here.\n\n"
-        "2\n01:00:04.000 --> 01:00:04.500\nYes!\n"
+        '2\n01:00:04.000 --> 01:00:04.500\n"Yes!"\n'
     )
 
 
