@@ -77,8 +77,8 @@ def test_a_word_longer_than_the_limit_is_cut_but_never_before_a_mark() -> None:
 
 
 def test_letters_that_are_joined_stay_together() -> None:
-    assert cut("ab\u200dcd\u200def", "paragraph", 4) == ["ab\u200dc", "d\u200def"]
     assert cut("abc\u200dd", "paragraph", 3) == ["ab", "c\u200dd"]
+    assert cut("ab\u200dcd", "paragraph", 3) == ["a", "b\u200dc", "d"]
 
 
 def test_what_nobody_can_speak_goes_with_its_neighbour_or_nowhere() -> None:
