@@ -85,6 +85,13 @@ def test_what_nobody_can_speak_goes_with_its_neighbour_or_nowhere() -> None:
     assert cut("!!! Well. ... Yes!\n\n***", "sentence") == ["!!! Well. ...", "Yes!"]
 
 
+@pytest.mark.parametrize("language", ["de", "de-AT", "DE_de"])
+def test_sentences_end_as_they_do_in_the_language(language: str) -> None:
+    text = "Das war am 3. Mai. Ja."
+    found = split(normalise(text), "sentence", 99, language)
+    assert [segment.text for segment in found] == ["Das war am 3. Mai.", "Ja."]
+
+
 def test_a_shared_paragraph_is_the_same_segment_in_two_texts() -> None:
     shared = "Shared by two. Paid for once."
     one = set(cut(f"First.\n\n{shared}\n\nLast.", "paragraph", 40))

@@ -122,9 +122,14 @@ def _sentences(text: str, paragraph: Span, language: str) -> list[Span]:
 
 def _boundaries(text: str, paragraph: Span, language: str) -> Iterator[Span]:
     for start, end in _pieces(text, paragraph, _MAX_PASSAGE_CHARS):
-        for sentence in sentencex.get_sentence_boundaries(language, text[start:end]):
+        for sentence in sentencex.get_sentence_boundaries(_primary(language), text[start:end]):
             first, last = start + sentence["start_index"], start + sentence["end_index"]
             yield from _trimmed(text, first, last)
+
+
+def _primary(language: str) -> str:
+    """`de` of `de-AT`: sentencex takes a language that it does not know for English."""
+    return re.split("[-_]", language)[0].lower()
 
 
 def _fitting(text: str, sentences: list[Span], max_chars: int) -> list[Span]:
