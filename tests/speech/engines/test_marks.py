@@ -6,29 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soundkeep.speech.engines.interface import Mark
-from soundkeep.speech.engines.marks import Follower, Onset, by_onsets, words
+from soundkeep.speech.engines.marks import Follower, Onset, by_onsets
+from soundkeep.speech.text import words
+from soundkeep.speech.timing import Mark
 
 TIMES = st.floats(-5, 50, allow_nan=False)
 
 
 def said(text: str, marks: tuple[Mark, ...]) -> list[tuple[str, float, float]]:
     return [(text[mark.start : mark.end], mark.start_seconds, mark.end_seconds) for mark in marks]
-
-
-def test_a_word_is_letters_and_digits_with_what_joins_them() -> None:
-    text = "It's 3.5 km/h; e-mail a.b@c.de, “naïve”… U.S.A. rock'n'roll 1,234!"
-    assert [text[start:end] for start, end in words(text)] == [
-        "It's",
-        "3.5",
-        "km/h",
-        "e-mail",
-        "a.b@c.de",
-        "naïve",
-        "U.S.A",
-        "rock'n'roll",
-        "1,234",
-    ]
 
 
 def test_a_word_begins_where_the_first_of_its_parts_is_heard() -> None:
@@ -41,7 +27,7 @@ def test_a_word_begins_where_the_first_of_its_parts_is_heard() -> None:
         Onset(8, 1.0),
         Onset(10, 2),
     ]
-    assert said(text, by_onsets(words(text), heard, 0.0, 3.0)) == [
+    assert said(text, by_onsets(list(words(text)), heard, 0.0, 3.0)) == [
         ("It", 0.0, 0.2),
         ("is", 0.2, 0.5),
         ("3.5", 0.5, 2.0),
@@ -52,7 +38,7 @@ def test_a_word_begins_where_the_first_of_its_parts_is_heard() -> None:
 def test_a_word_in_which_nothing_was_heard_lies_between_its_neighbours() -> None:
     text = "aa bb cc"
     heard = [Onset(0, 1.0), Onset(6, 2.0)]
-    marks = by_onsets(words(text), heard, 1.0, 3.0)
+    marks = by_onsets(list(words(text)), heard, 1.0, 3.0)
     assert said(text, marks) == [("aa", 1.0, 1.5), ("bb", 1.5, 2.0), ("cc", 2.0, 3.0)]
 
 
@@ -69,8 +55,8 @@ def test_whatever_was_heard_marks_go_forward_within_their_time(
     text: str, heard: list[Onset], begin: float
 ) -> None:
     end = begin + 5
-    marks = by_onsets(words(text), heard, begin, end)
-    assert [(mark.start, mark.end) for mark in marks] == words(text)
+    marks = by_onsets(list(words(text)), heard, begin, end)
+    assert [(mark.start, mark.end) for mark in marks] == list(words(text))
     edges = [edge for mark in marks for edge in (mark.start_seconds, mark.end_seconds)]
     assert edges == sorted(edges)
     assert all(begin <= edge <= end for edge in edges)

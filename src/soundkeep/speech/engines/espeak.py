@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import msgspec
-from sentencex import get_sentence_boundaries
 
 from soundkeep.errors import EngineRefused
 from soundkeep.speech.asked import Asked
@@ -24,14 +23,16 @@ from soundkeep.speech.engines.interface import (
     AudioFormat,
     Bill,
     EngineCaps,
-    Mark,
     Model,
     Price,
     Spoken,
     Voice,
 )
 from soundkeep.speech.engines.listing import Listing
-from soundkeep.speech.engines.marks import Onset, Span, by_onsets, words
+from soundkeep.speech.engines.marks import Onset, Span, by_onsets
+from soundkeep.speech.segments import split
+from soundkeep.speech.text import Normalised, words
+from soundkeep.speech.timing import Mark
 
 SAMPLE_RATE_HZ = 22050
 SAMPLE_BYTES = 2
@@ -118,7 +119,7 @@ class EspeakEngine:
     async def _sentences(self, asked: Asked) -> AsyncGenerator[_Sentence, None]:
         """Each with its samples, as they come. What has no words has no sound either."""
         line, heard = self._line(asked), False
-        for start, end in sentence_spans(asked.text, asked.language or asked.voice):
+        for start, end in _sentence_spans(asked):
             said = await self._say(msgspec.structs.replace(line, text=asked.text[start:end]))
             heard = heard or bool(said.onsets)
             if said.onsets:
@@ -170,16 +171,12 @@ def _by_id(speakers: list[Speaker]) -> dict[str, Speaker]:
     return found
 
 
-def sentence_spans(text: str, language: str) -> list[Span]:
-    """The sentences of a text with something in them, without the white space around them."""
-    found = get_sentence_boundaries(language.partition("-")[0], text)
-    spans = ((int(each["start_index"]), int(each["end_index"])) for each in found)
-    return [_trimmed(text, *span) for span in spans if text[slice(*span)].strip()]
-
-
-def _trimmed(text: str, start: int, end: int) -> Span:
-    said = text[start:end]
-    return start + len(said) - len(said.lstrip()), end - len(said) + len(said.rstrip())
+def _sentence_spans(asked: Asked) -> list[Span]:
+    """Cut as speeches are, so that a sentence is one to both. Every voice is named by language."""
+    as_it_stands = Normalised(asked.text, range(len(asked.text) + 1))
+    language = asked.language or asked.voice
+    segments = split(as_it_stands, "sentence", MAX_CHARS, language)
+    return [(segment.start, segment.end) for segment in segments]
 
 
 def _marks(text: str, sentence: _Sentence, begin: float) -> tuple[Mark, ...]:
@@ -190,7 +187,8 @@ def _marks(text: str, sentence: _Sentence, begin: float) -> tuple[Mark, ...]:
         Onset(start + index, begin + sample / SAMPLE_RATE_HZ)
         for index, sample in sentence.said.onsets
     ]
-    spoken = by_onsets(words(text, start, end), onsets, begin, until)
+    spans = [(start + first, start + last) for first, last in words(text[start:end])]
+    spoken = by_onsets(spans, onsets, begin, until)
     return (Mark(begin, until, start, end, kind="sentence"), *spoken)
 
 

@@ -42,11 +42,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from soundkeep.speech.asked import Asked
-
-MarkKind = Literal["word", "sentence"]
+from soundkeep.speech.timing import Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +110,6 @@ class Model:
     max_chars: int
     languages: tuple[str, ...] = ()
     characters_per_character: float = 1.0  # what the provider counts for each one sent
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """When a stretch of the text is heard. `start` and `end` are indexes into `asked.text`."""
-
-    start_seconds: float
-    end_seconds: float
-    start: int
-    end: int
-    kind: MarkKind
 
 
 @dataclass(frozen=True, slots=True)

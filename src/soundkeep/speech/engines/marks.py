@@ -1,31 +1,24 @@
 """When our words are heard, made from what engines say of their own.
 
 Every engine cuts a text in another way ("3.5 km" has four words for one, and two for the next), so
-what they tell is carried over to words of our own: runs of letters and digits with what joins them.
-Marks that come from here begin in order.
+what they tell is carried over to words of our own, those of `speech.text`. Marks that come from here
+begin in order.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from soundkeep.speech.engines.interface import Mark
+from soundkeep.speech.text import words
+from soundkeep.speech.timing import Mark
 
 Span = tuple[int, int]
 Spelled = Sequence[tuple[str, float, float]]  # a piece of text, when it begins, when it ends
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019.,:/&+@_-][^\W_]+)*")
 AHEAD = {"characters": 32, "words": 120}
 JITTER_SECONDS = 0.05  # times are rounded; what goes back by more was counted from anew
-
-
-def words(text: str, start: int = 0, end: int | None = None) -> list[Span]:
-    """Our own words, as half-open ranges of indexes into the text."""
-    stop = len(text) if end is None else end
-    return [match.span() for match in _WORD.finditer(text, start, stop)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,7 @@ class Follower:
         self._text = text
         self._ahead = AHEAD[pieces]
         self._inside_words = pieces == "characters"
-        self._waiting = words(text)
+        self._waiting = list(words(text))
         self._times: dict[int, tuple[float, float]] = {}  # of indexes in words that wait
         self._next = 0
         self._latest = 0.0
