@@ -1,8 +1,8 @@
 """When our words are heard, made from what engines say of their own.
 
 Every engine cuts a text in another way ("3.5 km" has four words for one, and two for the next), so
-what they tell is carried over to words of our own, those of `speech.text`. Marks that come from here
-begin in order.
+what they tell is carried over to words of our own, those of `speech.text`. Marks that come from
+here begin in order.
 """
 
 from __future__ import annotations

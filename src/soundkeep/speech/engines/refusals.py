@@ -92,6 +92,8 @@ BY_CODE: dict[str, Meaning] = {
     "string_above_max_length": TOO_LONG,
 }
 
+LONGEST_PAUSE_SECONDS = 3600.0  # then it is asked again, whatever it said
+
 _CODE = re.compile(r"[\w.-]{1,64}")
 
 
@@ -159,12 +161,15 @@ def _word(value: Any) -> str:
 
 
 def _seconds(header: str | None) -> float | None:
-    """Retry-After, in either of its forms (RFC 9110, 10.2.3)."""
+    """Retry-After, in either of its forms (RFC 9110, 10.2.3), as far as we believe it."""
     if header is None:
         return None
-    if header.strip().isdecimal():
-        return float(header)
     try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+        seconds = float(header) if header.strip().isdecimal() else _until(header)
     except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), LONGEST_PAUSE_SECONDS)
+
+
+def _until(date: str) -> float:
+    return parsedate_to_datetime(date).timestamp() - time.time()
