@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers.postgres import Postgres, running_postgres
 from servers.rclone_s3 import running_rclone
 from servers.s3_plain import Bucket
 from servers.seaweed import SeaweedFS, running_seaweed
+
+# Machines are shared: how long an example takes, or takes to make, says nothing.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")
