@@ -12,11 +12,11 @@ from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.stores.wrappers import Bounded, Heard, Limited, Retrying, Watched
+from soundkeep.stores.wrappers import Bounded, Limited
 from soundkeep.testing import Fault, FaultyStore, StoreContract
 
 STORE_ID = "the-store-of-this-test"
-WRAPPINGS = ("limited", "limited to two", "bounded", "retrying", "watched", "guarded", "all")
+WRAPPINGS = ("limited", "limited to two", "bounded", "guarded", "all")
 
 
 class TestMemory(StoreContract):
@@ -72,17 +72,12 @@ class TestHealed(StoreContract):
 
 
 def wrapped(how: str, store: Store) -> Store:
-    heard: list[Heard] = []
     return {
         "limited": lambda: Limited(store, 4),
         "limited to two": lambda: Limited(store, 2),
         "bounded": lambda: Bounded(store, 30),
-        "retrying": lambda: Retrying(store),
-        "watched": lambda: Watched(store, heard.append),
         "guarded": lambda: Guarded(store, expected_id),
-        "all": lambda: Watched(
-            Retrying(Limited(Guarded(Bounded(store, 30), expected_id), 4)), heard.append
-        ),
+        "all": lambda: Limited(Guarded(Bounded(store, 30), expected_id), 4),
     }[how]()
 
 

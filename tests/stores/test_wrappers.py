@@ -9,10 +9,10 @@ from contextlib import aclosing
 import pytest
 
 from soundkeep.digest import CHUNK_BYTES
-from soundkeep.errors import NotFound, Throttled, TimedOut, Unavailable
+from soundkeep.errors import TimedOut, Unavailable
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.stores.wrappers import Bounded, Heard, Limited, Retrying, Watched, Wrapped
+from soundkeep.stores.wrappers import Bounded, Limited, Wrapped
 from soundkeep.testing import BytesSource, Fault, FaultyStore
 from soundkeep.testing.contract import fails_with, listed, read
 from soundkeep.testing.sources import WaitingSource
@@ -45,7 +45,7 @@ class Counting(Wrapped):
 
 def test_a_wrapped_store_is_a_store_of_the_same_name_and_caps() -> None:
     inner = MemoryStore("disk", public=True)
-    store: Store = Watched(Retrying(Limited(Bounded(inner, 1), 1)), print)
+    store: Store = Limited(Bounded(inner, 1), 1)
     assert isinstance(store, Store)
     assert (store.name, store.caps) == (inner.name, inner.caps)
 
@@ -133,91 +133,3 @@ async def test_the_time_of_the_source_does_not_count_against_the_store() -> None
     source.may_go_on.set()
     await putting
     assert await read(store, "x") == BODY
-
-
-# --- Retrying -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Retrying, "WAITS_SECONDS", (0.0, 0.0))
-
-
-@pytest.mark.usefixtures("quick")
-async def test_a_small_call_is_tried_again_after_a_passing_fault(faulty: FaultyStore) -> None:
-    faulty.break_with(Fault.unavailable(), times=2)
-    assert await Retrying(faulty).stat("x")
-
-
-@pytest.mark.usefixtures("quick")
-async def test_an_outage_is_not_hidden_for_long(faulty: FaultyStore) -> None:
-    faulty.break_with(Fault.unavailable())
-    faulty.calls.clear()
-    await fails_with(Unavailable, Retrying(faulty).stat("x"))
-    assert faulty.calls == ["stat"] * 3
-
-
-@pytest.mark.usefixtures("quick")
-async def test_puts_probes_and_lasting_faults_are_not_tried_again(faulty: FaultyStore) -> None:
-    faulty.break_with(Fault.unavailable(), verbs={"put", "probe"})
-    faulty.break_with(Fault.raising(NotFound("x")), verbs={"stat"})
-    faulty.calls.clear()
-    store = Retrying(faulty)
-    await fails_with(Unavailable, store.put(Key("y"), BytesSource(b"y")))
-    await fails_with(Unavailable, store.probe())
-    await fails_with(NotFound, store.stat("x"))
-    assert faulty.calls == ["put", "probe", "stat"]
-
-
-@pytest.mark.parametrize(("asked", "waited"), [(0.5, 0.5), (3600.0, 2.0)])
-async def test_a_store_that_asks_for_patience_is_obeyed_up_to_a_limit(
-    faulty: FaultyStore, monkeypatch: pytest.MonkeyPatch, asked: float, waited: float
-) -> None:
-    waits = []
-
-    async def note(seconds: float) -> None:
-        waits.append(seconds)
-
-    faulty.break_with(Fault.raising(Throttled(retry_after=asked)), times=1)
-    monkeypatch.setattr(asyncio, "sleep", note)
-    assert await Retrying(faulty).stat("x")
-    assert waited in waits
-    assert max(waits) == waited
-
-
-# --- Watched --------------------------------------------------------------------------------
-
-
-async def test_every_outcome_is_heard_once(faulty: FaultyStore) -> None:
-    heard: list[Heard] = []
-    store = Watched(faulty, heard.append)
-    await store.stat("x")
-    await read(store, "x")
-    await listed(store)
-    faulty.break_with(Fault.truncating(at=10))
-    await fails_with(Exception, read(store, "x"))
-    faulty.heal()
-    faulty.break_with(Fault.unavailable())
-    await fails_with(Unavailable, store.delete("x"))
-    assert [(one.verb, one.error and one.error.code) for one in heard] == [
-        ("stat", None),
-        ("open", None),
-        ("list", None),
-        ("open", "store_truncated"),
-        ("delete", "store_unavailable"),
-    ]
-    assert {one.store for one in heard} == {"disk"}
-    assert all(one.seconds >= 0 for one in heard)
-
-
-async def test_an_absent_object_is_no_fault_of_the_store(faulty: FaultyStore) -> None:
-    heard: list[Heard] = []
-    await fails_with(NotFound, read(Watched(faulty, heard.append), "nothing"))
-    assert [one.error for one in heard] == [None]
-
-
-async def test_a_listener_who_goes_away_says_nothing_about_the_store(faulty: FaultyStore) -> None:
-    heard: list[Heard] = []
-    async with aclosing(Watched(faulty, heard.append).open("x")) as pieces:
-        await anext(pieces)
-    assert heard == []

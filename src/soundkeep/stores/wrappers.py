@@ -1,6 +1,6 @@
 """What a store should not know of itself goes around it, one concern a wrapper.
 
-    Watched(Retrying(Limited(Bounded(store, 30), 8)), heard)
+    Limited(Guarded(Bounded(store, 30), expected_id), 8)
 
 Each is a store, passes everything else through, and changes nothing of the contract. Failing over
 to another store is nobody's concern here: `reading` does it.
@@ -9,18 +9,16 @@ to another store is nobody's concern here: `reading` does it.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from asyncio import Semaphore, Timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from soundkeep.digest import Digest
-from soundkeep.errors import NotFound, Retryable, StoreError, Throttled, TimedOut
+from soundkeep.errors import TimedOut
 from soundkeep.stores.interface import Bytes, Caps, Key, Receipt, Source, Stat, Store
 from soundkeep.stores.waits import Waits
 
@@ -195,78 +193,3 @@ class _PausingSource:
         self.clock.reschedule(None)
         yield
         self.clock.reschedule(asyncio.get_running_loop().time() + self.seconds)
-
-
-class Retrying(Wrapped):
-    """Tries small calls that may be repeated again after a passing fault, a few times at once.
-
-    It spans a dropped connection and no more: an outage must be seen by who keeps circuits. A put
-    is for the ledger to repeat, and a body for `reading` to continue elsewhere.
-    """
-
-    VERBS = frozenset({"read_marker", "stat", "delete", "sign"})
-    WAITS_SECONDS = (0.1, 0.4)
-    LONGEST_WAIT_SECONDS = 2.0
-
-    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
-        for wait_seconds in self.WAITS_SECONDS if verb in self.VERBS else ():
-            try:
-                return await call()
-            except Retryable as error:
-                await asyncio.sleep(self._wait(error, wait_seconds))
-        return await call()
-
-    def _wait(self, error: Retryable, seconds: float) -> float:
-        """What the store asks for, within bounds; else ours, spread so that callers part."""
-        if isinstance(error, Throttled) and error.retry_after is not None:
-            return min(error.retry_after, self.LONGEST_WAIT_SECONDS)
-        return seconds * random.uniform(0.5, 1.5)  # noqa: S311 - not a secret
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """How one call ended. A body counts from its opening to its end."""
-
-    store: str
-    verb: str
-    error: StoreError | None
-    seconds: float
-
-
-class Watched(Wrapped):
-    """Tells a listener how each call ended; for circuits and figures.
-
-    A caller that went away says nothing about the store, and `NotFound` is an answer like another.
-    """
-
-    def __init__(self, inner: Store, heard: Callable[[Heard], Any]) -> None:
-        super().__init__(inner)
-        self._heard = heard
-
-    async def _call(self, verb: str, call: Callable[[], Awaitable[R]]) -> R:
-        with self._listening(verb):
-            return await call()
-
-    async def _stream(
-        self, verb: str, items: AsyncGenerator[Item, None]
-    ) -> AsyncGenerator[Item, None]:
-        async with aclosing(items):
-            with self._listening(verb):
-                async for item in items:
-                    yield item
-
-    @contextmanager
-    def _listening(self, verb: str) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        except NotFound:
-            self._tell(verb, None, started)
-            raise
-        except StoreError as error:
-            self._tell(verb, error, started)
-            raise
-        self._tell(verb, None, started)
-
-    def _tell(self, verb: str, error: StoreError | None, started: float) -> None:
-        self._heard(Heard(self.name, verb, error, time.monotonic() - started))
