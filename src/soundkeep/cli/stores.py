@@ -1,4 +1,5 @@
-"""`stores list` and `stores test`: the stores as set, and the contract run against one."""
+"""`stores list` and `stores test`: the stores as set and how they are, and the contract run
+against one."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundkeep.cli.failures import FAILED
-from soundkeep.cli.options import options_of, run
+from soundkeep.cli.options import Options, options_of, run
 from soundkeep.cli.output import say, say_json, say_rows
+from soundkeep.cli.service import Document
 from soundkeep.errors import NoSuchStore
 from soundkeep.settings import Settings
 
@@ -23,8 +25,10 @@ def list_(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the stores of the settings."""
-    settings = options_of(context).local_settings("stores list")
+    """List the stores of the settings, and whether each can be used now."""
+    options = options_of(context)
+    settings = options.local_settings("stores list")
+    health = {store["name"]: store for store in run(options, _status(options))["stores"]}
     tables = [
         {
             "name": name,
@@ -32,6 +36,8 @@ def list_(
             "keep": name in settings.policy.keep,
             "public": table.public,
             "key": table.key,
+            "state": health[name]["state"],
+            "error": health[name]["error"],
         }
         for name, table in settings.stores.items()
     ]
@@ -45,10 +51,20 @@ def list_(
             "kept in" if table["keep"] else "not in policy.keep",
             "public" if table["public"] else "private",
             str(table["key"]),
+            str(table["state"]),
         )
         for table in tables
     )
-    say_rows(("name", "kind", "policy", "who", "key"), rows)
+    say_rows(("name", "kind", "policy", "who", "key", "state"), rows)
+    for table in tables:
+        if table["error"] is not None:
+            say(f"{table['name']} is out: {table['error']}")
+
+
+async def _status(options: Options) -> Document:
+    """Whoever opens the catalog looks at every store first, so this is how they are now."""
+    async with options.service() as service:
+        return await service.status()
 
 
 @app.command("test")
