@@ -96,6 +96,18 @@ class TypeNotAllowed(BadInput):
     code = "type_not_allowed"
 
 
+class BadText(BadInput):
+    """The text cannot be spoken."""
+
+    code = "bad_text"
+
+
+class BadSpeech(BadInput):
+    """The request for speech cannot be understood."""
+
+    code = "bad_speech"
+
+
 class RangeNotSatisfiable(BadInput):
     """The range lies beyond the end of the sound."""
 
@@ -299,3 +311,89 @@ class Truncated(Retryable):
     """The store ended the bytes before their announced length."""
 
     code = "store_truncated"
+
+
+# --- engines --------------------------------------------------------------------------------
+
+
+class EngineError(SoundkeepError):
+    """An engine could not say what was asked."""
+
+    code = "engine_error"
+
+    def __init__(self, message: str = "", /, charged: bool | None = False) -> None:
+        super().__init__(message)
+        self.charged = charged  # None: nobody can know whether it was paid for
+
+
+class EngineRefused(EngineError):
+    """The engine does not accept the request as it is."""
+
+    code = "engine_refused"
+
+
+class UnknownVoice(EngineRefused):
+    """The engine has no such voice."""
+
+    code = "unknown_voice"
+
+
+class UnknownModel(EngineRefused):
+    """The engine has no such model."""
+
+    code = "unknown_model"
+
+
+class UnknownFormat(EngineRefused):
+    """The engine does not deliver this format."""
+
+    code = "unknown_format"
+
+
+class TextTooLong(EngineRefused):
+    """The text is longer than the model takes at once."""
+
+    code = "text_too_long"
+
+
+class EngineUnauthorised(EngineError):
+    """The engine does not accept our key."""
+
+    code = "engine_unauthorised"
+
+
+class EngineOutOfCredit(EngineError):
+    """The account at the engine has nothing left to spend."""
+
+    code = "engine_out_of_credit"
+
+
+class EngineThrottled(EngineError):
+    """The engine asks us to slow down. `kind` is its own word for why."""
+
+    code = "engine_throttled"
+
+    def __init__(
+        self,
+        message: str = "",
+        /,
+        charged: bool | None = False,
+        retry_after: float | None = None,
+        kind: str = "",
+    ) -> None:
+        super().__init__(message, charged)
+        self.retry_after = retry_after
+        self.kind = kind
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot be reached, broke off or did not answer in time."""
+
+    code = "engine_unavailable"
+    retry_after: float | None = None  # seconds, if it said so
+
+
+class EngineAnsweredBadly(EngineError):
+    """What the engine sent is not the sound that was asked for."""
+
+    code = "engine_answered_badly"

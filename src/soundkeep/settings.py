@@ -16,6 +16,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -47,6 +48,8 @@ AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
 STORE_KINDS = ("memory", "local", "database", "s3")
+ENGINE_NAME = STORE_NAME
+ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
 ENVIRONMENT_ONLY = {"URL", "KEY"}  # of the command line: which server, and its key
 
@@ -223,6 +226,80 @@ StoreSettings = Annotated[
 ]
 
 
+class _EngineTable(_Table):
+    """What every kind of engine has."""
+
+    model: str | None = Field(None, min_length=1)  # who asks for none gets this
+    format: str | None = Field(None, min_length=1)  # in which segments are kept, by its own name
+    concurrency: int = Field(2, ge=1)  # calls at once
+
+
+class EspeakEngineSettings(_EngineTable):
+    """The offline voice, in processes of this machine."""
+
+    kind: Literal["espeak"]
+    sentence_seconds: float = Field(20, gt=0)  # for one sentence
+
+
+class _ProviderTable(_EngineTable):
+    """What engines have that are asked over HTTP."""
+
+    base_url: str | None = Field(None, pattern=r"^https?://[^\s?#@]+$")
+    price: Decimal | None = Field(None, ge=0)  # of a thousand characters
+    currency: str = Field("USD", pattern=r"^[A-Z]{3}$")
+    connect_seconds: float = Field(5, gt=0)
+    first_byte_seconds: float = Field(60, gt=0)  # a long text is thought over first
+    between_bytes_seconds: float = Field(20, gt=0)
+    tries: int = Field(3, ge=1, le=10)  # of what surely cost nothing
+    wait_seconds: float = Field(20, ge=0)  # between them, all together
+    list_seconds: float = Field(3600, gt=0)  # a list of voices or models is good for so long
+
+
+class ElevenLabsEngineSettings(_ProviderTable):
+    """ElevenLabs."""
+
+    kind: Literal["elevenlabs"]
+    api_key: SecretReference
+    timestamps: bool = True  # ask for the times of characters with the sound
+
+
+class OpenAIEngineSettings(_ProviderTable):
+    """Any server that speaks OpenAI's protocol."""
+
+    kind: Literal["openai"]
+    api_key: SecretReference | None = None
+    voices: tuple[str, ...] = ()  # beside those that the server lists
+    models: tuple[str, ...] = ()
+    max_chars: int = Field(4096, ge=1)  # of one call
+    captions: bool | None = None  # whether it has Kokoro's captions; without it, it is asked
+
+
+EngineSettings = Annotated[
+    EspeakEngineSettings | ElevenLabsEngineSettings | OpenAIEngineSettings,
+    Field(discriminator="kind"),
+]
+
+
+def _default_engines() -> dict[str, Any]:
+    return {"offline": {"kind": "espeak"}}
+
+
+class SpeechSettings(_Table):
+    """Who speaks."""
+
+    engines: dict[str, EngineSettings] = Field(
+        default_factory=_default_engines, validate_default=True
+    )
+
+    @field_validator("engines")
+    @classmethod
+    def _names_are_plain(cls, engines: dict[str, EngineSettings]) -> dict[str, EngineSettings]:
+        for name in engines:
+            if not ENGINE_NAME.match(name):
+                raise ValueError(f"{name!r}: an engine's name is a-z, 0-9, - and _, up to 40")
+        return engines
+
+
 def _default_stores() -> dict[str, Any]:
     return {
         "disk": {"kind": "local", "path": "audio"},
@@ -251,6 +328,7 @@ class Settings(BaseSettings):
     limits: LimitsSettings = LimitsSettings()
     worker: WorkerSettings = WorkerSettings()
     reading: ReadingSettings = ReadingSettings()
+    speech: SpeechSettings = SpeechSettings()
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 
     @model_validator(mode="after")
@@ -376,7 +454,7 @@ def _read_table(path: Path) -> dict[str, Any]:
 def _one_line(error: ValidationError, path: Path | None) -> str:
     """The first fault, by its dotted name; never the value, which may be a secret."""
     fault = error.errors(include_input=False, include_url=False)[0]
-    name = ".".join(str(part) for part in fault["loc"] if part not in STORE_KINDS)
+    name = ".".join(str(part) for part in fault["loc"] if part not in STORE_KINDS + ENGINE_KINDS)
     message = fault["msg"].removeprefix("Value error, ")
     where = f"{path}: " if path else ""
     if fault["type"] == "extra_forbidden":

@@ -33,7 +33,7 @@ VALUES = LEVELS[-1]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 STARTED_BY = {"cli": {"web", "worker", "testing"}}
-TESTING_MAY = {"testing", "stores"} | VALUES
+TESTING_MAY = {"testing", "stores", "speech"} | VALUES
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

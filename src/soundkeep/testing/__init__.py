@@ -1,15 +1,25 @@
-"""For people who write stores: the contract as tests, and stores that fail on purpose.
+"""For people who write stores or engines: the contracts as tests, and stores that fail on purpose.
 
     class TestMyStore(StoreContract):
         @pytest.fixture
         async def store(self): ...
 
-Nothing here needs a test runner, so `soundkeep stores test NAME` runs the same contract against a
-store that is set up. `docs/adding-a-store.md` goes through it.
+An engine's contract is `EngineContract`, with a fixture `engine`. Nothing here needs a test runner,
+so `soundkeep stores test NAME` runs the same contract against a store that is set up.
+`docs/adding-a-store.md` goes through it.
 """
 
 from soundkeep.testing.contract import Outcome, StoreContract, run_contract
+from soundkeep.testing.engine_contract import EngineContract
 from soundkeep.testing.faulty import Fault, FaultyStore
 from soundkeep.testing.sources import BytesSource
 
-__all__ = ["BytesSource", "Fault", "FaultyStore", "Outcome", "StoreContract", "run_contract"]
+__all__ = [
+    "BytesSource",
+    "EngineContract",
+    "Fault",
+    "FaultyStore",
+    "Outcome",
+    "StoreContract",
+    "run_contract",
+]

@@ -9,6 +9,7 @@ from soundkeep import errors
 TITLES = {
     400: "Bad request",
     401: "Unauthorized",
+    402: "Payment required",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
@@ -18,6 +19,7 @@ TITLES = {
     416: "Range not satisfiable",
     422: "Unprocessable content",
     500: "Internal server error",
+    502: "Bad gateway",
     503: "Service unavailable",
     507: "Insufficient storage",
 }
@@ -40,6 +42,11 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.CatalogUnavailable, 503),
     (errors.JailFailed, 503),
     (errors.Unplayable, 503),
+    (errors.EngineRefused, 400),
+    (errors.EngineOutOfCredit, 402),
+    (errors.EngineUnauthorised, 502),
+    (errors.EngineAnsweredBadly, 502),
+    (errors.EngineError, 503),
     (errors.ShuttingDown, 503),
     (errors.StoreError, 503),
     (errors.SoundkeepError, 500),

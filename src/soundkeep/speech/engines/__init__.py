@@ -1,0 +1,1 @@
+"""Who speaks: the contract in `interface`, one file for each engine, the table in `kinds`."""
