@@ -387,7 +387,7 @@ class EngineThrottled(EngineError):
 
 
 class EngineUnavailable(EngineError):
-    """The engine cannot be reached, broke off or did not answer in time."""
+    """The engine cannot be reached, cannot serve now or did not answer in time."""
 
     code = "engine_unavailable"
     retry_after: float | None = None  # seconds, if it said so

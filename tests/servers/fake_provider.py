@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -20,7 +21,7 @@ import sys
 import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import av
 import msgspec
 from aiohttp import web
 
+from servers.processes import dying_with_us
 from soundkeep.speech.engines.espeak_worker import Espeak, Line, Said, installed
 
 API_KEY = "sk-of-the-tests-0123456789"
@@ -80,7 +82,7 @@ class Fake:
 def running(module: str, *options: str) -> Iterator[Fake]:
     """The module as a process, until the block ends."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *options],
+        dying_with_us([sys.executable, "-m", module, *options]),
         stdout=subprocess.PIPE,
         cwd=TESTS,
         env=os.environ | {"PYTHONPATH": str(TESTS)},
@@ -112,7 +114,9 @@ class Behaviour(msgspec.Struct):
     lists_fault: int = 0  # the status of lists
 
 
+# What a client can see, and what only somebody who listens can hear.
 FAULTS = {"html", "empty", "cut_off", "wrong_type", "stall", "reset", "reset_later", "garbage"}
+BAD_TAKES = {"silent", "noise", "too_short", "too_long", "truncated", "other_codec"}
 
 
 @dataclass
@@ -199,7 +203,7 @@ class Provider:
     ) -> web.StreamResponse:
         self._charge(order)
         said = self._espeak.say(Line("gmw/en-US", order.text, round(175 * order.speed)))
-        audio = encoded(said, order)
+        audio = badly_taken(said, order, fault)
         await asyncio.sleep(self.behaviour.delay_seconds)
         media_type = "application/json" if lines else order.media_type
         if fault == "html":
@@ -291,7 +295,9 @@ class Provider:
     async def _behave(self, request: web.Request) -> web.Response:
         given = msgspec.to_builtins(self.behaviour) | await request.json()
         self.behaviour = msgspec.convert(given, Behaviour)
-        known = self.behaviour.fault in FAULTS | {""} or self.refusal(self.behaviour.fault)
+        known = self.behaviour.fault in FAULTS | BAD_TAKES | {""} or self.refusal(
+            self.behaviour.fault
+        )
         return web.json_response({}, status=200 if known else 400)
 
     async def _reset(self, request: web.Request) -> web.Response:
@@ -309,6 +315,25 @@ def _reset(request: web.Request) -> web.StreamResponse:
 
 
 # --- sound ----------------------------------------------------------------------------------
+
+
+def badly_taken(said: Said, order: Order, fault: str) -> bytes:
+    """The sound as `fault` has it, one of `BAD_TAKES`; as it should be for any other."""
+    size = len(said.samples)
+    if fault == "other_codec":
+        coding = "wav" if order.coding != "wav" else "mp3"
+        return encoded(said, replace(order, coding=coding))
+    if fault == "truncated":
+        whole = encoded(said, order)
+        return whole[: len(whole) // 2]
+    samples = {
+        "silent": lambda: bytes(size),
+        "noise": lambda: random.Random(order.text).randbytes(size),
+        "too_short": lambda: said.samples[: size // 20 * 2],
+        "too_long": lambda: said.samples * 8,
+    }
+    changed = samples[fault]() if fault in samples else said.samples
+    return encoded(msgspec.structs.replace(said, samples=changed), order)
 
 
 def encoded(said: Said, order: Order) -> bytes:

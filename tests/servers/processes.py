@@ -33,7 +33,7 @@ class Process:
         """Starts it and waits until it serves. Raises with the end of its log if it does not."""
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
-                _dying_with_us(self.command), stdout=log, stderr=subprocess.STDOUT
+                dying_with_us(self.command), stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + STARTS_WITHIN_SECONDS
         while not is_ready():
@@ -89,7 +89,7 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _dying_with_us(command: list[str]) -> list[str]:
+def dying_with_us(command: list[str]) -> list[str]:
     """The command, to be killed by the system when the tests are killed."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else command

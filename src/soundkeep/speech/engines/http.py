@@ -3,7 +3,8 @@
 A call that speaks may cost, so it is sent again only after an answer that surely cost nothing (no
 connection, 429, 503), at most `tries` times and as long as the waits stay within `wait_seconds`.
 Looking something up is free and tried again after any passing fault. No redirect is followed: it
-would carry the key elsewhere.
+would carry the key elsewhere. Each call has a connection of its own: on a kept one that the server
+closes just then, nobody could know whether the call was paid for.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from soundkeep.speech.engines.interface import AudioFormat, Spoken
 from soundkeep.speech.engines.limiter import Limiter
 from soundkeep.speech.engines.refusals import Refusal
 
-KEEP_SECONDS = 3  # a kept connection: servers close theirs after 5, and a POST is not sent twice
 ERROR_BYTES = 64 * 1024  # as much of a refusal is read
 LIST_BYTES = 16 * 1024 * 1024
 LINE_BYTES = 16 * 1024 * 1024
@@ -151,7 +151,9 @@ class Provider:
         if response.status == 200:
             return response
         async with response:
-            raise await self._refusal(response)
+            error = await self._refusal(response)
+        error.charged = error.charged if method == "POST" else False
+        raise error
 
     async def _request(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None
@@ -180,7 +182,7 @@ class Provider:
     def _opened(self) -> ClientSession:
         if self._session is None:
             self._session = ClientSession(
-                connector=TCPConnector(limit=0, keepalive_timeout=KEEP_SECONDS),
+                connector=TCPConnector(limit=0, force_close=True),
                 cookie_jar=DummyCookieJar(),
                 headers=self._headers,
                 json_serialize=lambda body: msgspec.json.encode(body).decode(),
@@ -276,10 +278,6 @@ class Answer:
                 f"{self._name}: nothing came for {seconds:g} s", charged=self._charged
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            if _was_reset(error):
-                raise EngineUnavailable(
-                    f"{self._name}: the connection was reset", charged=self._charged
-                ) from error
             raise self.bad("its answer was cut off") from error
 
     def _object(self, line: bytes) -> dict[str, Any]:
@@ -316,14 +314,6 @@ def _wait_seconds(error: EngineError, number: int) -> float:
     if told is not None:
         return told
     return BACKOFF_SECONDS * 2.0 ** (number - 1) * random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-
-
-def _was_reset(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ConnectionResetError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _shown(media_type: str) -> str:
