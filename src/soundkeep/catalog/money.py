@@ -144,7 +144,7 @@ def settle(tx: Tx, intent_id: int, outcome: Outcome) -> None:
 
 def forsake(tx: Tx, segment_key: str) -> int:
     """What was still open for this segment is `unknown`: its holder's lease ran out."""
-    return _give_up(tx, intents.c.segment_key == segment_key)
+    return forsake_where(tx, intents.c.segment_key == segment_key)
 
 
 def forsake_dead(tx: Tx, host: str) -> int:
@@ -153,7 +153,14 @@ def forsake_dead(tx: Tx, host: str) -> int:
     still_open = and_(held_here, intents.c.state == IntentState.OPEN.value)
     holders = tx.run(select(intents.c.holder).where(still_open).distinct()).scalars()
     dead = [holder for holder in holders if not claims.is_alive(holder)]
-    return _give_up(tx, intents.c.holder.in_(dead)) if dead else 0
+    return forsake_where(tx, intents.c.holder.in_(dead)) if dead else 0
+
+
+def forsake_where(tx: Tx, which: ColumnElement[bool]) -> int:
+    """What is open of these is `unknown`; answers how many calls."""
+    still_open = and_(which, intents.c.state == IntentState.OPEN.value)
+    given_up = update(intents).where(still_open)
+    return tx.run(given_up.values(state=IntentState.UNKNOWN.value, ended_at=now())).rowcount
 
 
 def spent(tx: Tx, owner: str, month: str) -> dict[str, Money]:
@@ -227,12 +234,6 @@ def _spend(tx: Tx, owner: str, month: str, more: Money) -> None:
 
 def _purse(owner: str, month: str, currency: str) -> dict[str, str]:
     return {"of_owner": owner, "of_month": month, "of_currency": currency}
-
-
-def _give_up(tx: Tx, which: ColumnElement[bool]) -> int:
-    still_open = and_(which, intents.c.state == IntentState.OPEN.value)
-    given_up = update(intents).where(still_open)
-    return tx.run(given_up.values(state=IntentState.UNKNOWN.value, ended_at=now())).rowcount
 
 
 def _intent_of(row: AnyRow) -> Intent:

@@ -308,6 +308,19 @@ def refused(tx: Tx, key: str) -> list[AnyRow]:
     return list(tx.run(rows.order_by(refused_takes.c.id)))
 
 
+def forsake_expired(tx: Tx) -> int:
+    """What was left open by those whose lease ran out is `unknown`, also where nobody asks again.
+
+    (Who still has the lease has its outcome to come.)
+    """
+    held = exists().where(
+        segments.c.key == intents.c.segment_key,
+        segments.c.lease_token == intents.c.lease_token,
+        segments.c.due_at > now(),
+    )
+    return money.forsake_where(tx, ~held)
+
+
 def release_dead(tx: Tx, host: str) -> int:
     """Frees what dead processes of this host were having spoken; what it cost is `unknown`."""
     money.forsake_dead(tx, host)
