@@ -91,7 +91,7 @@ class Generation:
         self.engines = engines
         self.counts = Counts()
         self._catalog = catalog
-        self._leader = leader
+        self.leader = leader
         self._reader = reader
         self._settings = settings
         self._holder = holder
@@ -195,7 +195,7 @@ class Generation:
             if isinstance(standing, Held):
                 standing = await self._follow(key, standing)
             if isinstance(standing, Claimed):
-                standing = await self._leader.lead(standing, key, engine, asked, flight.begin)
+                standing = await self.leader.lead(standing, key, engine, asked, flight.begin)
             if isinstance(standing, Segment):
                 return standing
             if isinstance(standing, Noted):

@@ -122,7 +122,7 @@ class Leader:
         self._catalog = catalog
         self._spool = spool
         self._examiner = examiner
-        self._judge = judge
+        self.judge = judge
         self._rules = rules
         self._where = where
         self._lease_seconds = lease_seconds
@@ -214,7 +214,7 @@ class Leader:
         try:
             blob = await self._blob(taken.landed)
             take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
-            verdict = await self._judge(take)
+            verdict = await self.judge(take)
         except (NotAudio, TypeNotAllowed) as error:
             verdict = Verdict(accepted=False, reason=str(error))
         except SoundkeepError as error:  # the judge could not be asked
