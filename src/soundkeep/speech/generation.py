@@ -171,20 +171,23 @@ class Generation:
             return there, False
         flight = self._flights[key] = _Flight(payer)
         flight.task = asyncio.create_task(self._fly(flight, key, asked))
-        flight.task.add_done_callback(lambda task: self._landed(key, flight, task))
+        flight.task.add_done_callback(flight.ended)
         return flight, True
 
-    def _landed(self, key: str, flight: _Flight, task: asyncio.Task[Segment]) -> None:
-        del self._flights[key]
-        flight.begun.set()
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            log.info("not spoken", segment=key, error=f"{type(error).__name__}: {error}")
-        elif flight.led:
-            self.counts.miss(flight.payer, task.result(), flight.first_byte_seconds)
-
     async def _fly(self, flight: _Flight, key: str, asked: Asked) -> Segment:
+        """Nobody finds the flight once it has ended: who asks then asks anew."""
+        try:
+            segment = await self._bring(flight, key, asked)
+        except Exception as error:
+            log.info("not spoken", segment=key, error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            del self._flights[key]
+        if flight.led:
+            self.counts.miss(flight.payer, segment, flight.first_byte_seconds)
+        return segment
+
+    async def _bring(self, flight: _Flight, key: str, asked: Asked) -> Segment:
         found = await self._catalog.read(speech.find, key)
         if found is not None:
             return found
@@ -264,6 +267,12 @@ class _Flight:
         """This process calls the engine itself."""
         self.live = live
         self.begun.set()
+
+    def ended(self, task: asyncio.Task[Segment]) -> None:
+        """Nothing more will begin. The error, if there is one, is known to whoever still waits."""
+        self.begun.set()
+        if not task.cancelled():
+            task.exception()
 
     @property
     def led(self) -> bool:
