@@ -56,8 +56,7 @@ def replan(
 
     `names_before` are its tracks before this transaction changed them; None if it did not.
     """
-    named = tracks.naming(tx, blob.digest)
-    names: list[Name] = [*named, *speech.naming(tx, blob.digest)]
+    names = names_of(tx, blob.digest)
     if not names:
         copies.abandon(tx, blob.digest)
         sidecar_planning.abandon(tx, blob)
@@ -68,7 +67,8 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    sidecar_planning.replan(tx, blob, rules, named, names_before, current)
+    with_sidecars = [name for name in names if isinstance(name, Track)]
+    sidecar_planning.replan(tx, blob, rules, with_sidecars, names_before, current)
 
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
