@@ -14,7 +14,7 @@ from soundkeep.catalog import blobs, money, speech
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState, Order, Outcome
 from soundkeep.catalog.schema import now, segments
-from soundkeep.catalog.speech import Claimed, Count, Heard, Held, Noted, Speech, Wish
+from soundkeep.catalog.speech import Claimed, Count, Heard, Held, Noted, Requested, Speech
 from soundkeep.errors import LeaseLost, OverBudget
 from soundkeep.model import Blob, Money, Segment
 
@@ -29,8 +29,8 @@ async def catalog(database_url: str) -> AsyncIterator[Catalog]:
         yield found
 
 
-def wish(key: str = "key") -> Wish:
-    return Wish(key, '{"form":1}', "fake", "tts-1", "nova", None, "Hello.")
+def wish(key: str = "key") -> Requested:
+    return Requested(key, '{"form":1}', "fake", "tts-1", "nova", None, "Hello.")
 
 
 async def want(

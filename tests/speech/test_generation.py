@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from soundkeep.build import House
 from soundkeep.catalog import copies, database, money, speech
 from soundkeep.catalog.money import Intent, IntentState, Order
 from soundkeep.catalog.schema import now, segments
-from soundkeep.catalog.speech import Claimed, Held, Noted, Wish
+from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
 from soundkeep.intake.spool import Spool
 from soundkeep.model import CopyState, Money, Segment
 from soundkeep.settings import Settings, SpeechSettings, WorkerSettings
@@ -194,13 +195,16 @@ async def test_nothing_was_spoken_for_a_take_whose_bytes_are_there_under_another
 
 
 async def test_over_budget_is_told_to_the_payer_alone(settings: Settings, tmp_path: Path) -> None:
-    poor = SpeechSettings(budgets={"anna": COST - 1, "ben": COST})  # type: ignore[dict-item]
+    poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
     async with build.opened(settings.model_copy(update={"speech": poor})) as house:
         engine = ScriptedEngine(SOUND)
         house.generation.engines = {"scripted": engine}
-        anna = heard_or_code(house.generation, "anna")
-        ben = heard_or_code(house.generation, "ben")
-        assert await asyncio.gather(anna, ben) == ["over_budget", SOUND]
+        anna, ben = [await house.generation.ask(asked(), payer) for payer in ("anna", "ben")]
+        refused, segment = await asyncio.gather(
+            anna.segment(), ben.segment(), return_exceptions=True
+        )
+        assert isinstance(refused, errors.OverBudget)
+        assert isinstance(segment, Segment)
         assert [call.owner for call in await calls(house)] == ["ben"]
         assert await heard_or_code(house.generation, "anna") == SOUND, "a hit costs nothing"
         assert engine.calls == 1
@@ -368,7 +372,7 @@ async def test_an_engine_that_is_not_set_is_an_error_of_the_caller(generation: G
 
 async def somebody_else_claims(house: House) -> Claimed:
     await the_rest_is_over(house)
-    wish = Wish(KEY, "{}", "scripted", "m", "v", None, "Hello.")
+    wish = Requested(KEY, "{}", "scripted", "m", "v", None, "Hello.")
     order = Order(KEY, "scripted", "m", "v", "ben", COST, Money(1, "USD"), None)
     claimed = await house.keep.catalog.write(
         speech.want, wish, order, holder="elsewhere/1/1", lease_seconds=60

@@ -116,6 +116,7 @@ def reserve(tx: Tx, order: Order, *, holder: str, lease_token: str) -> int:
         "holder": holder,
         "lease_token": lease_token,
         "characters": order.characters,
+        "estimate_billionths": order.estimate.billionths,
         "cost_billionths": order.estimate.billionths,
     }
     return int(tx.run(_RESERVE, row).scalar_one())

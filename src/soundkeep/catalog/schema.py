@@ -279,7 +279,8 @@ intents = Table(
     Column("lease_token", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("characters", BigInteger, nullable=False),  # estimated, then as they were counted
-    Column("cost_billionths", BigInteger, nullable=False),  # the same
+    Column("estimate_billionths", BigInteger, nullable=False),
+    Column("cost_billionths", BigInteger, nullable=False),  # the estimate until it is known
     Column("request_id", Text),
     Column("error", Text),
     Column("made_at", Double, nullable=False),

@@ -40,7 +40,7 @@ REFUSALS_UNTIL_REST = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Requested:
     """A segment that somebody wants, with all that its row must know before it is spoken."""
 
     key: str
@@ -218,7 +218,7 @@ def also_known_as(tx: Tx, key: str, others: Collection[str]) -> None:
 
 
 def want(
-    tx: Tx, wish: Wish, order: Order, *, holder: str, lease_seconds: float
+    tx: Tx, wish: Requested, order: Order, *, holder: str, lease_seconds: float
 ) -> Segment | Held | Noted | Claimed:
     """Claims the segment for this process and reserves the money, if nobody has and it may be.
 
@@ -488,7 +488,7 @@ def _adding(on_postgresql: bool) -> Executable:
 # --- rows -----------------------------------------------------------------------------------
 
 
-def _record(tx: Tx, wish: Wish) -> None:
+def _record(tx: Tx, wish: Requested) -> None:
     row = {
         "key": wish.key,
         "request": wish.request,

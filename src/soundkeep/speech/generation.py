@@ -32,7 +32,7 @@ from soundkeep.catalog import blobs, claims, speech
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.money import Order
-from soundkeep.catalog.speech import Claimed, Held, Noted, Standing, Wish
+from soundkeep.catalog.speech import Claimed, Held, Noted, Requested, Standing
 from soundkeep.errors import (
     BadSpeech,
     CatalogUnavailable,
@@ -98,6 +98,7 @@ class Generation:
         self._host = host
         self._flights: dict[str, _Flight] = {}
         self._bell = _Bell()
+        self._listening = False
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- asking -----------------------------------------------------------------------------
@@ -134,10 +135,7 @@ class Generation:
         """Takes up what dead processes of this host left, and counts from now on."""
         await self._catalog.write(speech.release_dead, self._host)
         self._catalog.on_commit.append(self._bell.ring)
-        self._tasks = [
-            asyncio.create_task(listen(self._catalog, self._bell.ring)),
-            asyncio.create_task(self._look_after()),
-        ]
+        self._tasks.append(asyncio.create_task(self._look_after()))
 
     async def close(self) -> None:
         """Lets what is being spoken end, for a while; then it is broken off. Engines stay open."""
@@ -208,7 +206,9 @@ class Generation:
         self, flight: _Flight, key: str, engine: Engine, asked: Asked
     ) -> Segment | Held | Noted | Claimed:
         request = canonical(asked).decode()
-        wish = Wish(key, request, engine.name, asked.model, asked.voice, asked.owner, asked.text)
+        wish = Requested(
+            key, request, engine.name, asked.model, asked.voice, asked.owner, asked.text
+        )
         return await self._catalog.write(
             speech.want,
             wish,
@@ -234,6 +234,7 @@ class Generation:
 
     async def _follow(self, key: str, held: Held) -> Segment | Noted | None:
         """Waits until nobody has the row any more; None if it is free without an outcome."""
+        self._listen()
         while True:
             await self._bell.wait(POLL_SECONDS)
             standing = await self._catalog.read(speech.look, key)
@@ -241,6 +242,12 @@ class Generation:
                 return standing
             if self._is_dead(standing.holder):
                 await self._catalog.write(speech.release_dead, self._host)
+
+    def _listen(self) -> None:
+        """From the first time on that there is something to wait for."""
+        if not self._listening:
+            self._listening = True
+            self._tasks.append(asyncio.create_task(listen(self._catalog, self._bell.ring)))
 
     def _is_dead(self, holder: str) -> bool:
         return holder.startswith(f"{self._host}/") and not claims.is_alive(holder)

@@ -124,6 +124,7 @@ intents = Table(
     Column("lease_token", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("characters", BigInteger, nullable=False),
+    Column("estimate_billionths", BigInteger, nullable=False),
     Column("cost_billionths", BigInteger, nullable=False),
     Column("request_id", Text),
     Column("error", Text),
