@@ -194,7 +194,7 @@ async def test_nothing_was_spoken_for_a_take_whose_bytes_are_there_under_another
 # --- money ----------------------------------------------------------------------------------
 
 
-async def test_over_budget_is_told_to_the_payer_alone(settings: Settings, tmp_path: Path) -> None:
+async def test_over_budget_is_told_to_the_payer_alone(settings: Settings) -> None:
     poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
     async with build.opened(settings.model_copy(update={"speech": poor})) as house:
         engine = ScriptedEngine(SOUND)
@@ -387,6 +387,7 @@ async def test_who_lost_the_lease_keeps_nothing_and_waits_for_who_has_it(
     engine.may_end.clear()
     callers = [asyncio.create_task(generation.segment(asked(), "anna")) for _ in range(5)]
     await until(lambda: engine.calls == 1)
+    stream = asyncio.create_task(heard_or_code(generation))
     theirs = await somebody_else_claims(house)
     assert await states(house) == [IntentState.UNKNOWN, IntentState.OPEN]
     engine.may_end.set()
@@ -395,6 +396,7 @@ async def test_who_lost_the_lease_keeps_nothing_and_waits_for_who_has_it(
         return await states(house) == [IntentState.DONE, IntentState.OPEN]
 
     await until_so(ours_is_settled)
+    assert await stream == "engine_unavailable", "it is not what will be kept"
     assert not any(caller.done() for caller in callers)
     fault = Noted("engine_unauthorised", "theirs", 0.0)
     await house.keep.catalog.write(speech.note_error, theirs, fault, retryable=False)
@@ -408,7 +410,7 @@ async def lease_end(house: House) -> float:
     return float(await house.keep.catalog.read(lambda tx: tx.run(row).scalar_one()))
 
 
-async def test_a_long_call_keeps_its_lease(settings: Settings, tmp_path: Path) -> None:
+async def test_a_long_call_keeps_its_lease(settings: Settings) -> None:
     brief = settings.model_copy(update={"speech": SpeechSettings(lease_seconds=1)})
     async with build.opened(brief) as house:
         engine = ScriptedEngine(SOUND)

@@ -158,6 +158,9 @@ class Leader:
         try:
             bill, timing = await self._hear(call, landing, live)
             return await self._keep(call, await self._publish(call, landing, bill), timing, live)
+        except LeaseLost:  # what was heard of this take is not what will be kept
+            live.end(EngineUnavailable("another process has it spoken now", charged=None))
+            raise
         except SoundkeepError as error:
             live.end(error)
             raise
