@@ -37,10 +37,14 @@ from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
 from soundkeep.intake import spool
+from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import Settings
+from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.engines.kinds import make_engine
+from soundkeep.speech.generation import Generation
+from soundkeep.speech.leading import Leader, Where, accept
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
@@ -48,6 +52,7 @@ from soundkeep.stores.local import LocalStore
 from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
+REFUSED_TAKES = "refused"  # a folder of the data directory
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -62,6 +67,7 @@ class House:
     kinds: tuple[Kind, ...]
     frame: Frame
     outages: Outages
+    generation: Generation
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -119,16 +125,17 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(jail.close)
         fronts = Fronts.of(settings, rules)
         copier = Copier(catalog, reader, fronts.cache_seconds)
+        spooled = Spool(
+            settings.inbox_directory,
+            file_bytes=settings.limits.file_bytes,
+            min_free_bytes=settings.inbox.min_free_bytes,
+        )
         keep = Keep(
             settings=settings,
             catalog=catalog,
             stores=stores,
             jail=jail,
-            spool=Spool(
-                settings.inbox_directory,
-                file_bytes=settings.limits.file_bytes,
-                min_free_bytes=settings.inbox.min_free_bytes,
-            ),
+            spool=spooled,
             reader=reader,
             copier=copier,
             outages=outages,
@@ -141,7 +148,42 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages)
+        generation = _make_generation(settings, keep, spooled, closing)
+        await generation.start()
+        closing.push_async_callback(generation.close)
+        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation)
+
+
+def _make_generation(
+    settings: Settings, keep: Keep, spooled: Spool, closing: AsyncExitStack
+) -> Generation:
+    """What has text spoken, by the engines of the settings."""
+    engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
+    for engine in engines.values():
+        closing.push_async_callback(engine.close)
+    leader = Leader(
+        catalog=keep.catalog,
+        spool=spooled,
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        judge=accept,
+        rules=keep.rules,
+        where=Where(
+            inbox=settings.inbox_name,
+            linger_seconds=settings.inbox.linger_seconds,
+            aside=settings.data_directory / REFUSED_TAKES,
+            host=settings.host_name,
+        ),
+        lease_seconds=settings.speech.lease_seconds,
+    )
+    return Generation(
+        catalog=keep.catalog,
+        engines=engines,
+        leader=leader,
+        reader=keep.reader,
+        settings=settings.speech,
+        holder=keep.holder,
+        host=settings.host_name,
+    )
 
 
 async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:

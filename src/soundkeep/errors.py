@@ -153,6 +153,22 @@ class NotTaken(Conflict):
     code = "not_taken"
 
 
+class OverBudget(SoundkeepError):
+    """The budget of this month does not allow it; the engine was not asked."""
+
+    code = "over_budget"
+
+
+class TakeRefused(SoundkeepError):
+    """What the engine spoke does not sound right; it was not kept."""
+
+    code = "take_refused"
+
+    def __init__(self, message: str = "", /, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after  # until then the engine is not asked again
+
+
 class NoSuchTrack(SoundkeepError):
     """There is no such track."""
 

@@ -12,8 +12,9 @@ import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from soundkeep.digest import ChunkHashes, Digest
 from soundkeep.errors import BadId, BadInput, BadMetadata, BadPath, SoundkeepError
@@ -24,6 +25,8 @@ MAX_OWNER_CHARS = 64
 MAX_METADATA_DEPTH = 32
 
 DEFAULT_OWNER = "admin"
+
+BILLION = 10**9
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}\Z")
 _OWNER = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._@-]{0,63}\Z")
@@ -101,6 +104,7 @@ class Chore(StrEnum):
     DROP = "drop"  # remove its bytes and confirm
     WRITE_SIDECAR = "write_sidecar"  # write it as the track is now
     REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
+    GENERATE = "generate"  # have a segment spoken
 
 
 def chore_of(state: CopyState, wish: Wish) -> Chore | None:
@@ -156,6 +160,60 @@ class Track:
     @property
     def public(self) -> bool:
         return self.visibility is Visibility.PUBLIC
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """Speech names a blob too: privately, without an owner or a path, however often."""
+
+    public: ClassVar[bool] = False
+    asked: ClassVar[Mapping[str, Asked]] = {}
+
+
+Name: TypeAlias = Track | SegmentName
+
+
+class SegmentState(StrEnum):
+    """How a segment stands."""
+
+    WANTED = "wanted"
+    PRESENT = "present"
+    RESTING = "resting"  # its takes were refused; until then nothing is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in billionths of its currency, which is "" where no price is known."""
+
+    billionths: int = 0
+    currency: str = ""
+
+    @classmethod
+    def of(cls, amount: Decimal | None, currency: str | None) -> Money:
+        """Rounded up, so that what is small is not free."""
+        if amount is None or not currency:
+            return cls()
+        return cls(int((amount * BILLION).to_integral_value(ROUND_CEILING)), currency)
+
+    @property
+    def amount(self) -> Decimal:
+        return Decimal(self.billionths) / BILLION
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One piece of text as it was spoken, which lies in the stores as a blob."""
+
+    key: str
+    engine: str
+    model: str
+    voice: str
+    owner: str | None  # whose alone it is; None where owners share
+    text: str
+    digest: Digest
+    timing: Mapping[str, Any] | None  # as `speech.timing` writes it
+    characters: int
+    cost: Money  # what a hit saves
 
 
 @dataclass(frozen=True, slots=True)

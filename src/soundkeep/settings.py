@@ -285,11 +285,18 @@ def _default_engines() -> dict[str, Any]:
 
 
 class SpeechSettings(_Table):
-    """Who speaks."""
+    """Who speaks, and for how much."""
 
     engines: dict[str, EngineSettings] = Field(
         default_factory=_default_engines, validate_default=True
     )
+    budget: Decimal | None = Field(None, ge=0)  # of an owner and a month, in each currency
+    budgets: dict[str, Decimal] = Field(default_factory=dict)  # of these owners instead
+    lease_seconds: float = Field(30, ge=1)  # a generation whose process died is free after it
+
+    def budget_of(self, owner: str) -> Decimal | None:
+        """What an owner may spend in a month; None: no limit."""
+        return self.budgets.get(owner, self.budget)
 
     @field_validator("engines")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -26,6 +27,26 @@ async def test_many_may_migrate_at_the_same_moment(database_url: str) -> None:
         assert counts == [0, 0, 0, 0]
     finally:
         await asyncio.gather(*(catalog.close() for catalog in catalogs))
+
+
+async def test_who_starts_waits_for_one_who_writes_already(sqlite_url: str) -> None:
+    """The first of several processes has migrated, and writes while the next looks."""
+    async with opened(sqlite_url) as first:
+        begun, free = threading.Event(), threading.Event()
+
+        def write(tx: Tx) -> None:
+            begun.set()
+            free.wait(10)
+
+        writing = asyncio.create_task(first.write(write))
+        await asyncio.to_thread(begun.wait, 10)
+        second = Catalog(sqlite_url)
+        starting = asyncio.create_task(second.upgrade(migrate))
+        done, _ = await asyncio.wait({starting}, timeout=0.5)
+        assert not done, "it gave up"
+        free.set()
+        await asyncio.gather(writing, starting)
+        await second.close()
 
 
 def count_tracks(tx: Tx) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from sqlalchemy import Executable, bindparam, delete, exists, select
+from sqlalchemy import Executable, bindparam, delete, exists, or_, select
 
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import blob_of
-from soundkeep.catalog.schema import blobs, copies, now, tracks
+from soundkeep.catalog.schema import SPEECH, blobs, copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.model import Blob
 
@@ -67,8 +67,8 @@ def find(tx: Tx, digest: Digest) -> Blob | None:
 def forget_if_gone(tx: Tx, digest: Digest) -> None:
     """Forgets a blob that nothing names and no store holds. Its row is taken by the caller."""
     held = exists().where(copies.c.digest == digest.raw)
-    named = exists().where(tracks.c.digest == digest.raw)
-    tx.run(delete(blobs).where(blobs.c.digest == digest.raw, ~held, ~named))
+    named = (exists().where(table.c.digest == digest.raw) for table in (tracks, *SPEECH))
+    tx.run(delete(blobs).where(blobs.c.digest == digest.raw, ~held, ~or_(*named)))
 
 
 def page(tx: Tx, after: bytes, limit: int) -> list[Digest]:

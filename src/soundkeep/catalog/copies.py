@@ -17,6 +17,7 @@ from sqlalchemy import (
     case,
     exists,
     insert,
+    or_,
     select,
     tuple_,
     update,
@@ -29,7 +30,7 @@ from soundkeep.catalog import claims, facts, sidecars
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of, select_copies
-from soundkeep.catalog.schema import copies, now, tracks
+from soundkeep.catalog.schema import SPEECH, copies, now, tracks
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost, Unplayable
 from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
@@ -72,6 +73,9 @@ class Verdict:
 
 # Made once: building a statement costs more than running it.
 _OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
+_IS_NAMED = select(
+    or_(*(exists().where(table.c.digest == bindparam("raw")) for table in (tracks, *SPEECH)))
+)
 _RECORD_DUE = insert(copies).values(since=now(), due_at=now())
 _RECORD_PRESENT = (
     insert(copies)
@@ -358,8 +362,8 @@ def confirm_gone(tx: Tx, claimed: Claimed) -> None:
 
 
 def is_named(tx: Tx, digest: Digest) -> bool:
-    """Whether the blob is wanted: a track names it."""
-    return bool(tx.run(select(exists().where(tracks.c.digest == digest.raw))).scalar_one())
+    """Whether the blob is wanted: a track names it, or speech."""
+    return bool(tx.run(_IS_NAMED, {"raw": digest.raw}).scalar_one())
 
 
 def is_inbox(store: str) -> bool:

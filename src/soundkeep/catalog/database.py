@@ -97,11 +97,13 @@ class Catalog:
         await asyncio.to_thread(self._upgrade, migrate)
 
     def _upgrade(self, migrate: Callable[[Engine], None]) -> None:
-        try:
+        """Also while a process that started a moment earlier writes already."""
+
+        def upgrade() -> None:
             with _translated():
                 migrate(self._writing)
-        except _Busy as busy:
-            raise CatalogUnavailable("the catalog is locked by another program") from busy
+
+        _until_free(upgrade)
 
     async def write(
         self, action: Callable[Concatenate[Tx, P], R], *args: P.args, **options: P.kwargs
@@ -142,16 +144,20 @@ class Catalog:
             call()
 
     def _attempt(self, engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
-        """Again and again on busy or a serialisation conflict, until the time is up."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                return _transact(engine, action)
-            except _Busy as busy:
-                if time.monotonic() > deadline:
-                    text = f"the catalog was busy for {BUSY_SECONDS:.0f} s"
-                    raise CatalogUnavailable(text) from busy.__cause__
-                time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - not a secret
+        return _until_free(lambda: _transact(engine, action))
+
+
+def _until_free(act: Callable[[], R]) -> R:
+    """Again and again on busy or a serialisation conflict, until the time is up."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return act()
+        except _Busy as busy:
+            if time.monotonic() > deadline:
+                text = f"the catalog was busy for {BUSY_SECONDS:.0f} s"
+                raise CatalogUnavailable(text) from busy.__cause__
+            time.sleep(random.uniform(0.001, 0.01))  # noqa: S311 - not a secret
 
 
 def _transact(engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:

@@ -182,6 +182,129 @@ facts = Table(
     Column("at", Double, nullable=False),
 )
 
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("key", ByteText, nullable=False, unique=True),
+    Column("engine", ByteText, nullable=False),
+    Column("model", ByteText, nullable=False),
+    Column("voice", ByteText, nullable=False),
+    Column("owner", ByteText),  # whose alone it is; None where owners share
+    Column("request", Text, nullable=False),  # the canonical JSON of which the key was made
+    Column("text", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), index=True),
+    Column("timing", Text),  # JSON
+    Column("characters", BigInteger),  # as the provider counted them
+    Column("cost_billionths", BigInteger),  # what a hit saves
+    Column("currency", Text),
+    Column("hits", BigInteger, nullable=False),
+    Column("refusals", Integer, nullable=False),  # by the judge, one after another
+    Column("created_at", Double, nullable=False),
+    # What every claimable table has; see claims.py. A segment that is there has no chore.
+    Column("chore", Text),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),  # its code and its message
+    sqlite_autoincrement=True,
+)
+
+segment_keys = Table(
+    "segment_keys",
+    metadata,
+    Column("other_key", ByteText, primary_key=True),  # of an older form, or of an import
+    Column("segment_key", ByteText, nullable=False, index=True),
+)
+
+refused_takes = Table(
+    "refused_takes",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("segment_key", ByteText, nullable=False, index=True),
+    Column("reason", Text, nullable=False),
+    Column("host", Text, nullable=False),  # whose disk has it
+    Column("file", Text, nullable=False),
+    Column("made_at", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+speeches = Table(
+    "speeches",
+    metadata,
+    Column("key", ByteText, primary_key=True),
+    Column("format", Text, nullable=False),
+    Column("segments", Text, nullable=False),  # JSON: their keys in order
+    Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), index=True),
+    Column("timing", Text),  # JSON
+    Column("hits", BigInteger, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+SPEECH = (segments, speeches)  # what names a blob besides tracks
+
+speech_tracks = Table(
+    "speech_tracks",
+    metadata,
+    Column("speech_key", ByteText, primary_key=True),
+    Column("owner", ByteText, primary_key=True),
+    Column("collection", ByteText, primary_key=True),
+    Column("track_id", ByteText, nullable=False, index=True),
+)
+
+purses = Table(
+    "purses",
+    metadata,
+    Column("owner", ByteText, primary_key=True),
+    Column("month", ByteText, primary_key=True),  # 2026-11, in UTC
+    Column("currency", ByteText, primary_key=True),
+    Column("spent_billionths", BigInteger, nullable=False),  # the sum over its intents
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("segment_key", ByteText, nullable=False, index=True),
+    Column("engine", ByteText, nullable=False),
+    Column("model", ByteText, nullable=False),
+    Column("voice", ByteText, nullable=False),
+    Column("owner", ByteText, nullable=False),  # who pays
+    Column("month", ByteText, nullable=False),
+    Column("currency", ByteText, nullable=False),  # "" where no price is known
+    Column("holder", Text, nullable=False),  # the process that calls
+    Column("lease_token", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("characters", BigInteger, nullable=False),  # estimated, then as they were counted
+    Column("estimate_billionths", BigInteger, nullable=False),
+    Column("cost_billionths", BigInteger, nullable=False),  # the estimate until it is known
+    Column("request_id", Text),
+    Column("error", Text),
+    Column("made_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index("intents_by_month", "month", "owner"),
+    sqlite_autoincrement=True,
+)
+
+speech_hits = Table(
+    "speech_hits",
+    metadata,
+    Column("day", ByteText, primary_key=True),  # 2026-11-21, in UTC
+    Column("owner", ByteText, primary_key=True),
+    Column("engine", ByteText, primary_key=True),
+    Column("model", ByteText, primary_key=True),
+    Column("voice", ByteText, primary_key=True),
+    Column("currency", ByteText, primary_key=True),
+    Column("hits", BigInteger, nullable=False),
+    Column("misses", BigInteger, nullable=False),
+    Column("saved_billionths", BigInteger, nullable=False),
+    Column("first_bytes", BigInteger, nullable=False),  # answers whose first byte was timed
+    Column("first_byte_seconds", Double, nullable=False),  # all of them together
+)
+
 Index(
     "public_tracks_by_path",
     tracks.c.path,
@@ -237,4 +360,25 @@ Index(
     sidecars.c.lease_holder,
     sqlite_where=sidecars.c.lease_holder.is_not(None),
     postgresql_where=sidecars.c.lease_holder.is_not(None),
+)
+Index(
+    "segments_to_claim",
+    segments.c.chore,
+    segments.c.engine,
+    segments.c.lane,
+    segments.c.due_at,
+    sqlite_where=segments.c.chore.is_not(None),
+    postgresql_where=segments.c.chore.is_not(None),
+)
+Index(
+    "segments_by_holder",
+    segments.c.lease_holder,
+    sqlite_where=segments.c.lease_holder.is_not(None),
+    postgresql_where=segments.c.lease_holder.is_not(None),
+)
+Index(
+    "intents_that_are_open",
+    intents.c.holder,
+    sqlite_where=intents.c.state == "open",
+    postgresql_where=intents.c.state == "open",
 )

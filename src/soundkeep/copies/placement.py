@@ -3,7 +3,8 @@
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
 track. What a person asked for comes before both: a track withdrawn from a store is not placed
 there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
-private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there.
+private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there. What was
+said is a private name too, and lies at `blobs/{digest}` whatever the layout.
 
 Where a track's audio is placed, its sidecar is placed too, if the store is to have sidecars.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.errors import BadPath, SettingsError
-from soundkeep.model import Asked, Blob, Track
+from soundkeep.model import Asked, Blob, Name, Track
 from soundkeep.settings import Settings, StoreSettings
 from soundkeep.stores.interface import RESERVED_PREFIX, Key
 
@@ -90,9 +91,14 @@ class Layout:
                 )
         return replace(self, spared=pattern)
 
-    def key(self, blob: Blob, track: Track) -> Key:
-        """The key of this track's copy: by the other layout if its own words make one that no
-        store takes, such as one too long, or one that is reserved or spared."""
+    def key(self, blob: Blob, name: Name) -> Key:
+        """The key of the copy that has this name: by the other layout if its words make one that
+        no store takes, such as one too long, or one that is reserved or spared, and for speech."""
+        if not isinstance(name, Track):
+            return _fill(self.otherwise, {"digest": blob.digest.hex})
+        return self._key_of(blob, name)
+
+    def _key_of(self, blob: Blob, track: Track) -> Key:
         words = {
             "digest": blob.digest.hex,
             "track_id": track.id,
@@ -195,14 +201,14 @@ def _rule(name: str, table: StoreSettings) -> StoreRule:
     )
 
 
-def place(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
+def place(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]:
     """Every (store, key) where a blob with these names belongs."""
     return frozenset(
-        Place(store.name, str(store.layout.key(blob, track)))
+        Place(store.name, str(store.layout.key(blob, name)))
         for store in rules.stores
         if store.takes(blob)
-        for track in names
-        if _belongs(track, store, rules.keep)
+        for name in names
+        if _belongs(name, store, rules.keep)
     )
 
 
@@ -225,21 +231,21 @@ def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozen
     )
 
 
-def allowed(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[Place]:
+def allowed(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]:
     """Every (store, key) where a blob with these names may lie, placed there or not."""
     return frozenset(
-        Place(store.name, str(store.layout.key(blob, track)))
+        Place(store.name, str(store.layout.key(blob, name)))
         for store in rules.stores
-        for track in names
-        if may_lie(track, store)
+        for name in names
+        if may_lie(name, store)
     )
 
 
-def may_lie(track: Track, store: StoreRule) -> bool:
+def may_lie(name: Name, store: StoreRule) -> bool:
     """Whether the store may hold a blob under this name, whatever settings place."""
-    if store.public and not track.public:
+    if store.public and not name.public:
         return False
-    return track.asked.get(store.name) is not Asked.WITHDRAWN
+    return name.asked.get(store.name) is not Asked.WITHDRAWN
 
 
 def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
@@ -249,7 +255,7 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
     )
 
 
-def _belongs(track: Track, store: StoreRule, keep: Collection[str]) -> bool:
+def _belongs(name: Name, store: StoreRule, keep: Collection[str]) -> bool:
     """Whether settings or a person place this name in the store."""
-    placed = store.public or store.name in keep or track.asked.get(store.name) is Asked.PUSHED
-    return placed and may_lie(track, store)
+    placed = store.public or store.name in keep or name.asked.get(store.name) is Asked.PUSHED
+    return placed and may_lie(name, store)

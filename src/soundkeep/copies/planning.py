@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, facts, tracks
+from soundkeep.catalog import blobs, copies, facts, speech, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies import sidecar_planning
 from soundkeep.copies.placement import Rules, allowed, may_lie, place
 from soundkeep.digest import Digest
-from soundkeep.model import Blob, Copy, CopyState, Lane, Track, Wish
+from soundkeep.model import Blob, Copy, CopyState, Lane, Name, Track, Wish
 
 FACT = "placement"
 PAGE_BLOBS = 200
@@ -54,9 +54,9 @@ def replan(
 ) -> None:
     """Makes the ledger of one blob say what placement says. Its row is taken by the caller.
 
-    `names_before` are its names before this transaction changed them; None if it did not.
+    `names_before` are its tracks before this transaction changed them; None if it did not.
     """
-    names = tracks.naming(tx, blob.digest)
+    names = names_of(tx, blob.digest)
     if not names:
         copies.abandon(tx, blob.digest)
         sidecar_planning.abandon(tx, blob)
@@ -67,7 +67,13 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    sidecar_planning.replan(tx, blob, rules, names, names_before, current)
+    with_sidecars = [name for name in names if isinstance(name, Track)]
+    sidecar_planning.replan(tx, blob, rules, with_sidecars, names_before, current)
+
+
+def names_of(tx: Tx, digest: Digest) -> list[Name]:
+    """Everything that names a blob: tracks, and speech."""
+    return [*tracks.naming(tx, digest), *speech.naming(tx, digest)]
 
 
 def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
@@ -85,7 +91,7 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
 
 
 def _allowed_no_more(
-    blob: Blob, current: list[Copy], before: list[Track], after: list[Track], rules: Rules
+    blob: Blob, current: list[Copy], before: list[Track], after: list[Name], rules: Rules
 ) -> frozenset[Place]:
     """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 

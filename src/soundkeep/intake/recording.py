@@ -7,6 +7,7 @@ is remembered with its digest for ever, also when its track is gone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ from soundkeep.model import (
     CopyState,
     Lane,
     Receipt,
+    SegmentName,
     Track,
     Visibility,
     Wish,
@@ -98,6 +100,27 @@ def record(
     return Recorded(track, created, inbox_copy, claimed, holders)
 
 
+def record_speech(
+    tx: Tx, blob: Blob, name_it: Callable[[], None], *, inbox: Inbox, rules: Rules, lane: Lane
+) -> bool:
+    """Keeps what was spoken; answers whether the bytes that landed are needed.
+
+    `name_it` writes the row that names the blob, in this transaction; if it raises, nothing was
+    recorded. The copies are the ledger's to make: until then the inbox has the only one.
+    """
+    is_new = blobs.ensure(tx, blob)
+    held = [] if is_new else copies.of_blob(tx, blob.digest)
+    names = planning.names_of(tx, blob.digest) if held else []
+    name_it()
+    after = place(blob, [*names, SegmentName()], rules)
+    change = difference(held, after, place(blob, names, rules))
+    planning.apply(tx, blob, change, lane)
+    needed = bool(change.want or change.keep) or not _is_settled(held)
+    if needed:
+        _landed(tx, blob, inbox)
+    return needed
+
+
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:
     """Deletes a track and opens its receipt; None if there is no such track, nor ever was."""
     track = tracks.find(tx, track_id)
@@ -147,7 +170,7 @@ def _name(
         return there, None
     if there is not None:
         _clear_path(tx, there, rules, replace=new.replace)
-    names = tracks.naming(tx, blob.digest) if held else []  # a blob with a name has copies
+    names = planning.names_of(tx, blob.digest) if held else []  # a blob with a name has copies
     track = tracks.add(tx, wished, reborn=new.id is not None)
     after = place(blob, [*names, track], rules)
     return track, difference(held, after, place(blob, names, rules))

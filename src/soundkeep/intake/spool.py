@@ -62,7 +62,7 @@ class Spool:
         """Takes the whole body. Raises `UploadTooLarge`, `EmptyUpload`, `IncompleteUpload`,
         `DigestMismatch`, `DiskFull`, `WriteFailed`; then nothing is left."""
         self._refuse_early(announced)
-        landing = _Landing(self._inbox, self._file_bytes)
+        landing = Landing(self._inbox, self._file_bytes)
         try:
             async for piece in body:
                 landing.write(piece)
@@ -76,9 +76,24 @@ class Spool:
         read."""
         announced = Announced(file.stat().st_size)
         self._refuse_early(announced)
-        landing = _Landing(self._inbox, self._file_bytes)
+        landing = Landing(self._inbox, self._file_bytes)
         try:
             return await _uncancelled(asyncio.to_thread(landing.copy, file, announced))
+        except BaseException:
+            landing.remove()
+            raise
+
+    def begin(self) -> Landing:
+        """For bytes that come piece by piece: `write` to it, then `publish` or `remove` it. Raises
+        `DiskFull`, `WriteFailed`."""
+        self._refuse_early(Announced())
+        return Landing(self._inbox, self._file_bytes)
+
+    async def publish(self, landing: Landing) -> Landed:
+        """Ends what `begin` began. Raises `EmptyUpload`, `DiskFull`, `WriteFailed`; then nothing
+        is left."""
+        try:
+            return await _uncancelled(asyncio.to_thread(landing.publish, Announced()))
         except BaseException:
             landing.remove()
             raise
@@ -96,22 +111,27 @@ class Spool:
             raise DiskFull("the inbox's disk is nearly full; nothing was kept")
 
 
-class _Landing:
+class Landing:
     """One upload on its way: a temporary file that grows, and then has its name."""
 
     def __init__(self, inbox: Path, file_bytes: int) -> None:
         name = uuid.uuid4().hex
         self._key = f"{UPLOADS}/{name}"
         self._path = inbox / UPLOADS / name
-        self._temporary = inbox / TEMPORARY / name
+        self.temporary = inbox / TEMPORARY / name
         self._file_bytes = file_bytes
         self._hasher = Hasher()
         with _named():
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-            self._number: int | None = os.open(self._temporary, flags, 0o640)
+            self._number: int | None = os.open(self.temporary, flags, 0o640)
+
+    @property
+    def size_bytes(self) -> int:
+        """What is there by now."""
+        return self._hasher.size_bytes
 
     def write(self, piece: bytes | memoryview) -> None:
-        """Adds bytes. Raises `UploadTooLarge`."""
+        """Adds bytes. Raises `UploadTooLarge`, `DiskFull`, `WriteFailed`."""
         assert self._number is not None
         if self._hasher.size_bytes + len(piece) > self._file_bytes:
             raise _too_large(self._file_bytes)
@@ -135,14 +155,14 @@ class _Landing:
         with _named():
             os.fsync(self._number)
             self._close()
-            _rename(self._temporary, self._path)
+            _rename(self.temporary, self._path)
             _sync_directory_of(self._path)
         return Landed(self._key, self._path, fingerprint)
 
     def remove(self) -> None:
         """Leaves nothing. (What was published is somebody else's by now, or gone.)"""
         self._close()
-        self._temporary.unlink(missing_ok=True)
+        self.temporary.unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._number is not None:

@@ -42,6 +42,8 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.CatalogUnavailable, 503),
     (errors.JailFailed, 503),
     (errors.Unplayable, 503),
+    (errors.OverBudget, 402),  # which no SDK tries again
+    (errors.TakeRefused, 502),
     (errors.EngineRefused, 400),
     (errors.EngineOutOfCredit, 402),
     (errors.EngineUnauthorised, 502),

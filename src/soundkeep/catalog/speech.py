@@ -1,0 +1,563 @@
+"""Segments and speeches: what was said, who is having it said now, and how often it was heard.
+
+A segment's row is the right to have it spoken: whoever claims it holds a lease (`claims.py`), and
+the same transaction writes the intent that reserves the money (`money.py`). So of any number of
+callers in any number of processes one calls the engine, and the others wait for the row.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+from sqlalchemy import Executable, and_, bindparam, exists, func, insert, or_, select, update
+
+from soundkeep.catalog import claims, money
+from soundkeep.catalog.claims import Lease
+from soundkeep.catalog.database import Tx, conflict_insert
+from soundkeep.catalog.money import IntentState, Order, Outcome
+from soundkeep.catalog.rows import AnyRow
+from soundkeep.catalog.schema import (
+    SPEECH,
+    intents,
+    now,
+    refused_takes,
+    segment_keys,
+    segments,
+    speech_hits,
+    speech_tracks,
+    speeches,
+)
+from soundkeep.digest import Digest
+from soundkeep.model import Chore, Lane, Money, Segment, SegmentName, SegmentState
+
+REST_SECONDS = 86400.0  # after takes that were refused
+REFUSALS_UNTIL_REST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """A segment that somebody wants, with all that its row must know before it is spoken."""
+
+    key: str
+    request: str  # the canonical JSON of which the key was made
+    engine: str
+    model: str
+    voice: str
+    owner: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody is having it spoken."""
+
+    token: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """It could not be had, or not as it should sound. For `seconds` nobody is asked again."""
+
+    code: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """This process is to have it spoken; the money for it is reserved."""
+
+    lease: Lease
+    intent_id: int
+
+
+Standing: TypeAlias = Segment | Held | Noted | None  # None: nobody has asked yet, or has it now
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What hits and misses are counted by."""
+
+    owner: str  # who asked
+    engine: str
+    model: str
+    voice: str
+    currency: str
+
+
+@dataclass(slots=True)
+class Count:
+    """How often, and what that was worth."""
+
+    hits: int = 0
+    misses: int = 0
+    saved_billionths: int = 0
+    first_bytes: int = 0
+    first_byte_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceFigures:
+    """What was heard of one voice, and what it cost, in one currency."""
+
+    engine: str
+    model: str
+    voice: str
+    hits: int
+    misses: int
+    spent: Money
+    saved: Money
+    first_byte_seconds: float | None  # the mean
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How the cache pays, in all and by voice, the most popular voices first."""
+
+    voices: tuple[VoiceFigures, ...]
+    calls: Mapping[IntentState, int]
+
+    @property
+    def hits(self) -> int:
+        return sum(voice.hits for voice in self.voices)
+
+    @property
+    def misses(self) -> int:
+        return sum(voice.misses for voice in self.voices)
+
+    @property
+    def hit_rate(self) -> float | None:
+        """None as long as nobody asked."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
+
+    @property
+    def unknown(self) -> int:
+        """Calls of which nobody can say whether they were charged."""
+        return self.calls[IntentState.UNKNOWN]
+
+    @property
+    def spent(self) -> tuple[Money, ...]:
+        """What was paid, or may have been: one amount for each currency."""
+        return _by_currency([voice.spent for voice in self.voices])
+
+    @property
+    def saved(self) -> tuple[Money, ...]:
+        """What the hits would have cost: one amount for each currency."""
+        return _by_currency([voice.saved for voice in self.voices])
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A list of segments in an output format."""
+
+    key: str
+    format: str
+    segments: tuple[str, ...]  # their keys
+    digest: Digest | None  # of the assembled sound, once there is one
+    timing: Mapping[str, Any] | None
+    hits: int
+
+
+# Made once: building a statement costs more than running it.
+_BY_KEY = select(segments).where(segments.c.key == bindparam("of_key"))
+_BY_OTHER_KEY = (
+    select(segments)
+    .join(segment_keys, segment_keys.c.segment_key == segments.c.key)
+    .where(segment_keys.c.other_key == bindparam("of_key"))
+)
+_IS_NAMED = select(or_(*(exists().where(table.c.digest == bindparam("raw")) for table in SPEECH)))
+_TAKE = _BY_KEY.with_for_update()
+_NOTE_REFUSED = insert(refused_takes).values(made_at=now())
+_HEARD_SEGMENT = (
+    update(segments)
+    .where(segments.c.key == bindparam("of_key"))
+    .values(hits=segments.c.hits + bindparam("more"))
+)
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def find(tx: Tx, key: str) -> Segment | None:
+    """The segment of this key, or of one that it is also known by, if it was spoken."""
+    for query in (_BY_KEY, _BY_OTHER_KEY):
+        row = tx.run(query, {"of_key": key}).first()
+        if row is not None and row.digest is not None:
+            return _segment_of(row)
+    return None
+
+
+def naming(tx: Tx, digest: Digest) -> list[SegmentName]:
+    """The name that speech gives a blob: one, however often it was said, or none."""
+    named = tx.run(_IS_NAMED, {"raw": digest.raw}).scalar_one()
+    return [SegmentName()] if named else []
+
+
+def look(tx: Tx, key: str) -> Standing:
+    """How a segment stands just now."""
+    row = tx.run(_BY_KEY, {"of_key": key}).first()
+    return _standing(row, tx.now()) if row is not None else None
+
+
+def also_known_as(tx: Tx, key: str, others: Collection[str]) -> None:
+    """Other keys that find the segment from now on; one that is taken stays whose it is."""
+    rows = [{"other_key": other, "segment_key": key} for other in sorted(others)]
+    if rows:
+        naming = conflict_insert(segment_keys, on_postgresql=tx.on_postgresql)
+        tx.run(naming.on_conflict_do_nothing(), rows)
+
+
+# --- having it spoken -----------------------------------------------------------------------
+
+
+def want(
+    tx: Tx, wish: Requested, order: Order, *, holder: str, lease_seconds: float
+) -> Segment | Held | Noted | Claimed:
+    """Claims the segment for this process and reserves the money, if nobody has and it may be.
+
+    Raises `OverBudget`, and then nothing was written.
+    """
+    _record(tx, wish)
+    row = tx.run(_TAKE, {"of_key": wish.key}).one()
+    clock = tx.now()
+    standing = _standing(row, clock)
+    if standing is not None and not (isinstance(standing, Noted) and not standing.seconds):
+        return standing
+    [(lease, _)] = claims.lease_rows(
+        tx, segments, segments.c.id == row.id, holder=holder, lease_seconds=lease_seconds
+    )
+    _begin_anew(tx, row)
+    money.forsake(tx, wish.key)
+    intent_id = money.reserve(tx, order, holder=holder, lease_token=lease.token)
+    return Claimed(lease, intent_id)
+
+
+def keep(
+    tx: Tx,
+    claimed: Claimed,
+    outcome: Outcome,
+    *,
+    digest: Digest,
+    timing: Mapping[str, Any] | None,
+) -> None:
+    """The take is the segment from now on. Raises `LeaseLost`, and then nothing was written."""
+    claims.finish(
+        tx,
+        segments,
+        claimed.lease,
+        state=SegmentState.PRESENT.value,
+        digest=digest.raw,
+        timing=json.dumps(timing) if timing is not None else None,
+        characters=outcome.characters,
+        cost_billionths=outcome.cost.billionths if outcome.cost else 0,
+        currency=outcome.cost.currency if outcome.cost else "",
+        refusals=0,
+        chore=None,
+        due_at=now(),
+    )
+    money.settle(tx, claimed.intent_id, outcome)
+    tx.wakes = True
+
+
+def note_error(tx: Tx, claimed: Claimed, error: Noted, *, retryable: bool) -> None:
+    """It could not be spoken. If that may pass, nobody is asked again for a while that grows.
+
+    Raises `LeaseLost`.
+    """
+    told = _written(error)
+    tx.wakes = True
+    if retryable:
+        claims.fail(tx, segments, claimed.lease, told, retry_after=error.seconds)
+    else:
+        claims.finish(tx, segments, claimed.lease, last_error=told, due_at=now())
+
+
+def note_refused(
+    tx: Tx, claimed: Claimed, error: Noted, *, key: str, reason: str, host: str, file: str
+) -> None:
+    """The judge refused the take, which is kept aside; after two the key rests for a day.
+
+    Raises `LeaseLost`.
+    """
+    tx.run(_NOTE_REFUSED, {"segment_key": key, "reason": reason, "host": host, "file": file})
+    refusals = tx.run(_TAKE, {"of_key": key}).one().refusals + 1
+    rests = refusals >= REFUSALS_UNTIL_REST
+    claims.finish(
+        tx,
+        segments,
+        claimed.lease,
+        state=(SegmentState.RESTING if rests else SegmentState.WANTED).value,
+        chore=None if rests else Chore.GENERATE.value,
+        refusals=refusals,
+        last_error=_written(error),
+        due_at=tx.now() + (REST_SECONDS if rests else 0.0),
+    )
+    tx.wakes = True
+
+
+def refused(tx: Tx, key: str) -> list[AnyRow]:
+    """The takes of a segment that the judge refused, in order: `reason`, `host`, `file`."""
+    rows = select(refused_takes).where(refused_takes.c.segment_key == key)
+    return list(tx.run(rows.order_by(refused_takes.c.id)))
+
+
+def forsake_expired(tx: Tx) -> int:
+    """What was left open by those whose lease ran out is `unknown`, also where nobody asks again.
+
+    (Who still has the lease has its outcome to come.)
+    """
+    held = exists().where(
+        segments.c.key == intents.c.segment_key,
+        segments.c.lease_token == intents.c.lease_token,
+        segments.c.due_at > now(),
+    )
+    return money.forsake_where(tx, ~held)
+
+
+def release_dead(tx: Tx, host: str) -> int:
+    """Frees what dead processes of this host were having spoken; what it cost is `unknown`."""
+    money.forsake_dead(tx, host)
+    return claims.release_dead_holders(tx, segments, host)
+
+
+# --- speeches -------------------------------------------------------------------------------
+
+
+def find_speech(tx: Tx, key: str) -> Speech | None:
+    """The speech of this key, if it was ever asked for."""
+    row = tx.run(select(speeches).where(speeches.c.key == key)).first()
+    if row is None:
+        return None
+    return Speech(
+        key=row.key,
+        format=row.format,
+        segments=tuple(json.loads(row.segments)),
+        digest=Digest(bytes(row.digest)) if row.digest is not None else None,
+        timing=json.loads(row.timing) if row.timing is not None else None,
+        hits=row.hits,
+    )
+
+
+def record_speech(tx: Tx, speech: Speech) -> None:
+    """Records a speech, or what is known of it by now; its hits are counted by `flush`."""
+    known = {
+        "digest": speech.digest.raw if speech.digest else None,
+        "timing": json.dumps(speech.timing) if speech.timing is not None else None,
+    }
+    row = conflict_insert(speeches, on_postgresql=tx.on_postgresql).values(
+        key=speech.key,
+        format=speech.format,
+        segments=json.dumps(speech.segments),
+        hits=0,
+        created_at=now(),
+        **known,
+    )
+    tx.run(row.on_conflict_do_update(index_elements=[speeches.c.key], set_=known))
+
+
+def track_of(tx: Tx, speech_key: str, owner: str, collection: str) -> str | None:
+    """The track that an owner has of a speech in a collection, by its id."""
+    mine = and_(
+        speech_tracks.c.speech_key == speech_key,
+        speech_tracks.c.owner == owner,
+        speech_tracks.c.collection == collection,
+    )
+    return tx.run(select(speech_tracks.c.track_id).where(mine)).scalar_one_or_none()
+
+
+def note_track(tx: Tx, speech_key: str, owner: str, collection: str, track_id: str) -> None:
+    """The owner's track of that speech in that collection is this one now."""
+    row = conflict_insert(speech_tracks, on_postgresql=tx.on_postgresql).values(
+        speech_key=speech_key, owner=owner, collection=collection, track_id=track_id
+    )
+    place = [speech_tracks.c.speech_key, speech_tracks.c.owner, speech_tracks.c.collection]
+    tx.run(row.on_conflict_do_update(index_elements=place, set_={"track_id": track_id}))
+
+
+# --- counting -------------------------------------------------------------------------------
+
+
+def flush(tx: Tx, counts: Mapping[Heard, Count], segment_hits: Mapping[str, int]) -> None:
+    """Adds what was counted in memory, in one order everywhere, so that nobody waits in a ring."""
+    day = time.strftime("%Y-%m-%d", time.gmtime(tx.now()))
+    rows = [
+        {
+            "day": day,
+            "owner": heard.owner,
+            "engine": heard.engine,
+            "model": heard.model,
+            "voice": heard.voice,
+            "currency": heard.currency,
+            "hits": count.hits,
+            "misses": count.misses,
+            "saved_billionths": count.saved_billionths,
+            "first_bytes": count.first_bytes,
+            "first_byte_seconds": count.first_byte_seconds,
+        }
+        for heard, count in counts.items()
+    ]
+    if rows:
+        tx.run(
+            _adding(tx.on_postgresql), sorted(rows, key=lambda row: tuple(map(str, row.values())))
+        )
+    if segment_hits:
+        more = [{"of_key": key, "more": number} for key, number in sorted(segment_hits.items())]
+        tx.run(_HEARD_SEGMENT, more)
+
+
+def figures(tx: Tx, owner: str | None = None) -> Figures:
+    """The statistics of one owner, or of all."""
+    heard = _heard(tx, owner)
+    paid = _paid(tx, owner)
+    voices = [_figures_of(who, heard.get(who), paid.get(who, 0)) for who in {**heard, **paid}]
+    voices.sort(key=lambda voice: (-voice.hits - voice.misses, voice.engine, voice.voice))
+    return Figures(tuple(voices), money.counted(tx, owner))
+
+
+_Who: TypeAlias = tuple[str, str, str, str]  # engine, model, voice, currency
+
+
+def _heard(tx: Tx, owner: str | None) -> dict[_Who, AnyRow]:
+    table = speech_hits.c
+    who = (table.engine, table.model, table.voice, table.currency)
+    sums = (table.hits, table.misses, table.saved_billionths, table.first_bytes)
+    rows = select(
+        *who,
+        *(func.sum(column).label(column.name) for column in sums),
+        func.sum(table.first_byte_seconds).label("first_byte_seconds"),
+    ).group_by(*who)
+    if owner is not None:
+        rows = rows.where(table.owner == owner)
+    return {(row.engine, row.model, row.voice, row.currency): row for row in tx.run(rows)}
+
+
+def _paid(tx: Tx, owner: str | None) -> dict[_Who, int]:
+    table = intents.c
+    who = (table.engine, table.model, table.voice, table.currency)
+    rows = select(*who, func.sum(table.cost_billionths).label("spent")).group_by(*who)
+    if owner is not None:
+        rows = rows.where(table.owner == owner)
+    return {
+        (row.engine, row.model, row.voice, row.currency): int(row.spent) for row in tx.run(rows)
+    }
+
+
+def _figures_of(who: _Who, row: AnyRow | None, spent_billionths: int) -> VoiceFigures:
+    engine, model, voice, currency = who
+    timed = row is not None and row.first_bytes
+    return VoiceFigures(
+        engine=engine,
+        model=model,
+        voice=voice,
+        hits=int(row.hits) if row else 0,
+        misses=int(row.misses) if row else 0,
+        spent=Money(spent_billionths, currency),
+        saved=Money(int(row.saved_billionths) if row else 0, currency),
+        first_byte_seconds=row.first_byte_seconds / float(row.first_bytes)
+        if row and timed
+        else None,
+    )
+
+
+def _by_currency(amounts: Collection[Money]) -> tuple[Money, ...]:
+    sums: dict[str, int] = {}
+    for amount in amounts:
+        if amount.currency:
+            sums[amount.currency] = sums.get(amount.currency, 0) + amount.billionths
+    return tuple(Money(billionths, currency) for currency, billionths in sorted(sums.items()))
+
+
+@cache
+def _adding(on_postgresql: bool) -> Executable:
+    row = conflict_insert(speech_hits, on_postgresql=on_postgresql)
+    numbers = ("hits", "misses", "saved_billionths", "first_bytes", "first_byte_seconds")
+    sums = {name: speech_hits.c[name] + row.excluded[name] for name in numbers}
+    adding: Executable = row.on_conflict_do_update(
+        index_elements=list(speech_hits.primary_key.columns), set_=sums
+    )
+    return adding
+
+
+# --- rows -----------------------------------------------------------------------------------
+
+
+def _record(tx: Tx, wish: Requested) -> None:
+    row = {
+        "key": wish.key,
+        "request": wish.request,
+        "engine": wish.engine,
+        "model": wish.model,
+        "voice": wish.voice,
+        "owner": wish.owner,
+        "text": wish.text,
+    }
+    tx.run(_recording(tx.on_postgresql), row)
+
+
+@cache
+def _recording(on_postgresql: bool) -> Executable:
+    row = conflict_insert(segments, on_postgresql=on_postgresql).values(
+        state=SegmentState.WANTED.value,
+        hits=0,
+        refusals=0,
+        created_at=now(),
+        chore=Chore.GENERATE.value,
+        lane=Lane.INTERACTIVE.value,
+        due_at=now(),
+        attempts=0,
+    )
+    recording: Executable = row.on_conflict_do_nothing()
+    return recording
+
+
+def _begin_anew(tx: Tx, row: AnyRow) -> None:
+    """What was noted before is no more; one that has rested may be refused twice again."""
+    rested = row.state == SegmentState.RESTING
+    tx.run(
+        update(segments)
+        .where(segments.c.id == row.id)
+        .values(
+            state=SegmentState.WANTED.value,
+            chore=Chore.GENERATE.value,
+            refusals=0 if rested else row.refusals,
+            last_error=None,
+        )
+    )
+
+
+def _standing(row: AnyRow, clock: float) -> Standing:
+    if row.digest is not None:
+        return _segment_of(row)
+    if row.lease_token is not None and row.due_at > clock:
+        return Held(row.lease_token, row.lease_holder)
+    if row.lease_token is None and row.last_error is not None:
+        code, _, message = row.last_error.partition(": ")
+        return Noted(code, message, max(0.0, row.due_at - clock))
+    return None
+
+
+def _written(error: Noted) -> str:
+    """As `_standing` reads it. (PostgreSQL has no text with a NUL.)"""
+    return f"{error.code}: {error.message}".replace("\x00", "")[:500]
+
+
+def _segment_of(row: AnyRow) -> Segment:
+    return Segment(
+        key=row.key,
+        engine=row.engine,
+        model=row.model,
+        voice=row.voice,
+        owner=row.owner,
+        text=row.text,
+        digest=Digest(bytes(row.digest)),
+        timing=json.loads(row.timing) if row.timing is not None else None,
+        characters=row.characters or 0,
+        cost=Money(row.cost_billionths or 0, row.currency or ""),
+    )

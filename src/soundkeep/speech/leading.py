@@ -1,0 +1,445 @@
+"""One call of an engine, from the claim of its row to the take that is kept.
+
+The call belongs to the row: it ends by itself, whoever hangs up. What it may have cost is in the
+ledger before it begins (`catalog/speech.py`), and what became of it is written with the row, in one
+transaction. The lease is renewed meanwhile; who has lost it all the same keeps nothing, since
+somebody else is speaking by now, and only says what it cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import structlog
+
+from soundkeep.catalog import blobs, claims, copies, money, speech
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.money import IntentState, Outcome
+from soundkeep.catalog.schema import segments
+from soundkeep.catalog.speech import Claimed, Noted
+from soundkeep.copies.placement import Rules
+from soundkeep.errors import (
+    CatalogUnavailable,
+    DiskFull,
+    EmptyUpload,
+    EngineAnsweredBadly,
+    EngineError,
+    EngineThrottled,
+    EngineUnavailable,
+    LeaseLost,
+    NotAudio,
+    SoundkeepError,
+    TakeRefused,
+    TypeNotAllowed,
+    WriteFailed,
+)
+from soundkeep.intake import recording
+from soundkeep.intake.examine import Examiner
+from soundkeep.intake.recording import Inbox
+from soundkeep.intake.spool import Landed, Landing, Spool
+from soundkeep.model import Blob, Lane, Money, Segment, Sound
+from soundkeep.speech.asked import Asked
+from soundkeep.speech.engines import interface
+from soundkeep.speech.engines.interface import Bill, Engine
+from soundkeep.speech.live import Live
+from soundkeep.speech.timing import Mark, Timing
+
+RETRYABLE = (EngineThrottled, EngineUnavailable, EngineAnsweredBadly, TakeRefused, WriteFailed)
+RENEWALS_IN_A_LEASE = 3
+AGAIN_SECONDS = 0.5  # until a catalog that is out is asked again
+
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What an engine spoke, before it is kept."""
+
+    path: Path
+    sound: Sound
+    asked: Asked
+    bill: Bill
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a take may be kept, and if not, why."""
+
+    accepted: bool
+    reason: str = ""
+
+
+Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]
+
+
+async def accept(take: Take) -> Verdict:
+    """Accepts whatever is a sound at all, which was found out before."""
+    return Verdict(accepted=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where takes land, and where those are put aside that were refused."""
+
+    inbox: str
+    linger_seconds: float
+    aside: Path
+    host: str
+
+
+@dataclass(slots=True)
+class _Spoken:
+    """What has come of an answer by now."""
+
+    marks: list[interface.Mark] = field(default_factory=list)
+    bill: Bill | None = None
+
+
+class Leader:
+    """Has segments spoken whose rows this process holds."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        spool: Spool,
+        examiner: Examiner,
+        judge: Judge,
+        rules: Rules,
+        where: Where,
+        lease_seconds: float,
+    ) -> None:
+        self._catalog = catalog
+        self._spool = spool
+        self._examiner = examiner
+        self.judge = judge
+        self._rules = rules
+        self._where = where
+        self._lease_seconds = lease_seconds
+
+    async def lead(
+        self,
+        claimed: Claimed,
+        key: str,
+        engine: Engine,
+        asked: Asked,
+        begun: Callable[[Live], None],
+    ) -> Segment | None:
+        """The segment as it was kept; None if the lease was lost and somebody else has it now.
+
+        `begun` is given the live take before its first byte. Raises `EngineError`, `TakeRefused`,
+        `WriteFailed`, `CatalogUnavailable`, all but the last noted on the row.
+        """
+        call = _Call(claimed, key, engine, asked)
+        async with self._renewed(claimed):
+            try:
+                return await self._lead(call, begun)
+            except LeaseLost:
+                return None
+
+    async def _lead(self, call: _Call, begun: Callable[[Live], None]) -> Segment:
+        try:
+            landing = self._spool.begin()
+        except WriteFailed as error:
+            await self._note(call, error, call.cost_nothing())
+            raise
+        live = Live(landing.temporary)
+        begun(live)
+        try:
+            bill, timing = await self._hear(call, landing, live)
+            return await self._keep(call, await self._publish(call, landing, bill), timing, live)
+        except LeaseLost:  # what was heard of this take is not what will be kept
+            live.end(EngineUnavailable("another process has it spoken now", charged=None))
+            raise
+        except SoundkeepError as error:
+            live.end(error)
+            raise
+        except BaseException as error:  # ended from outside, or a fault of ours
+            live.end(EngineUnavailable("the call was broken off", charged=None))
+            await asyncio.shield(self._break_off(call, error))
+            raise
+        finally:
+            landing.remove()
+
+    # --- speaking ---------------------------------------------------------------------------
+
+    async def _hear(
+        self, call: _Call, landing: Landing, live: Live
+    ) -> tuple[Bill, Mapping[str, Any] | None]:
+        """Writes down what the engine says as it comes."""
+        spoken = _Spoken()
+        try:
+            async with aclosing(call.engine.speak(call.asked)) as speaking:
+                async for piece in speaking:
+                    spoken.marks += piece.marks
+                    spoken.bill = piece.bill or spoken.bill
+                    if piece.audio:
+                        landing.write(piece.audio)
+                        live.grown(landing.size_bytes)
+            if spoken.bill is None:
+                raise EngineAnsweredBadly("the answer ended without a bill", charged=None)
+        except EngineError as error:
+            await self._note(call, error, call.failed(error))
+            raise
+        except SoundkeepError as error:  # of this machine: the engine may have been paid
+            await self._note(call, error, call.unknown(error))
+            raise
+        return spoken.bill, _timing(spoken.marks)
+
+    async def _publish(self, call: _Call, landing: Landing, bill: Bill) -> _Taken:
+        try:
+            landed = await self._spool.publish(landing)
+        except EmptyUpload:
+            error = EngineAnsweredBadly("the answer had no sound", charged=True)
+            await self._note(call, error, call.done(bill))
+            raise error from None
+        except WriteFailed as error:
+            await self._note(call, error, call.done(bill))
+            raise
+        return _Taken(landed, bill)
+
+    # --- judging ----------------------------------------------------------------------------
+
+    async def _keep(
+        self, call: _Call, taken: _Taken, timing: Mapping[str, Any] | None, live: Live
+    ) -> Segment:
+        """Judges the take, and makes it the segment. Only then does any stream of it end well."""
+        try:
+            blob = await self._blob(taken.landed)
+            take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
+            verdict = await self.judge(take)
+        except (NotAudio, TypeNotAllowed) as error:
+            verdict = Verdict(accepted=False, reason=str(error))
+        except SoundkeepError as error:  # the judge could not be asked
+            await self._note(call, error, call.done(taken.bill))
+            self._spool.discard(taken.landed)
+            raise
+        if not verdict.accepted:
+            raise await self._refuse(call, taken, verdict)
+        segment = await self._record(call, taken, blob, timing)
+        live.end()
+        return segment
+
+    async def _blob(self, landed: Landed) -> Blob:
+        """What landed, examined unless these very bytes were before."""
+        fingerprint = landed.fingerprint
+        known = await self._insist(lambda: self._catalog.read(blobs.find, fingerprint.digest))
+        if known is not None:
+            return known
+        sound = await self._examiner.examine(landed.path)
+        return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
+
+    async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
+        """Puts the take aside, so that a person can listen to it, and notes why."""
+        error = TakeRefused(f"the take was refused: {verdict.reason}")
+        file = self._where.aside / f"{call.key}-{uuid.uuid4().hex}"
+        await asyncio.to_thread(_put_aside, taken.landed.path, file)
+        log.warning("a take was refused", segment=call.key, reason=verdict.reason)
+        await self._insist(
+            lambda: self._catalog.write(
+                _write_refusal, call, call.done(taken.bill), error, verdict.reason,
+                self._where.host, file.name,
+            )
+        )  # fmt: skip
+        return error
+
+    # --- writing down -----------------------------------------------------------------------
+
+    async def _record(
+        self, call: _Call, taken: _Taken, blob: Blob, timing: Mapping[str, Any] | None
+    ) -> Segment:
+        """The take becomes the segment, and its blob is on its way to the stores."""
+        outcome, landed = call.done(taken.bill), taken.landed
+        inbox = Inbox(self._where.inbox, landed.key, self._where.linger_seconds)
+        try:
+            needed = await self._insist(
+                lambda: self._catalog.write(
+                    _write_segment, call, outcome, blob, timing, inbox, self._rules
+                )
+            )
+        except LeaseLost:
+            return await self._kept_all_the_same(call, landed, outcome)
+        if not needed:
+            self._spool.discard(landed)
+        return call.segment(blob, timing, outcome)
+
+    async def _kept_all_the_same(self, call: _Call, landed: Landed, outcome: Outcome) -> Segment:
+        """A connection that broke under the commit does not say how that ended: it may be that our
+        own outcome ended the lease. Raises `LeaseLost` if it was somebody else."""
+        kept = await self._insist(lambda: self._catalog.read(speech.find, call.key))
+        if kept is not None and kept.digest == landed.fingerprint.digest:
+            return kept
+        await self._insist(
+            lambda: self._catalog.write(money.settle, call.claimed.intent_id, outcome)
+        )
+        inbox = self._where.inbox
+        if await self._catalog.read(copies.unknown_keys, inbox, [landed.key]):
+            self._spool.discard(landed)
+        raise LeaseLost
+
+    async def _note(self, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
+        """What cannot be noted is `unknown` once the lease has run out."""
+        with suppress(CatalogUnavailable, DiskFull):
+            try:
+                await self._insist(lambda: self._catalog.write(_write_error, call, error, outcome))
+            except LeaseLost:
+                await self._catalog.write(money.settle, call.claimed.intent_id, outcome)
+                raise
+
+    async def _break_off(self, call: _Call, error: BaseException) -> None:
+        """The call was left in the middle: what it cost nobody knows, and the next may try."""
+        outcome = Outcome(IntentState.UNKNOWN, error=type(error).__name__)
+        with suppress(LeaseLost, CatalogUnavailable, DiskFull):
+            await self._catalog.write(_write_broken_off, call, outcome)
+
+    async def _insist(self, act: Callable[[], Awaitable[R]]) -> R:
+        """Again and again while the catalog is out, for as long as a lease lasts: what was paid for
+        is worth waiting."""
+        deadline = time.monotonic() + self._lease_seconds
+        while True:
+            try:
+                return await act()
+            except CatalogUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def _renewed(self, claimed: Claimed) -> AsyncIterator[None]:
+        renewing = asyncio.create_task(self._renew(claimed))
+        try:
+            yield
+        finally:
+            renewing.cancel()
+
+    async def _renew(self, claimed: Claimed) -> None:
+        """Until it is cancelled, or the lease is lost: then the outcome finds out."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / RENEWALS_IN_A_LEASE)
+            with suppress(CatalogUnavailable, DiskFull):
+                try:
+                    await self._catalog.write(
+                        claims.renew, segments, claimed.lease, self._lease_seconds
+                    )
+                except LeaseLost:
+                    return
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A take that lies whole in the inbox, and its bill."""
+
+    landed: Landed
+    bill: Bill
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a call is about, and how each way it can end is written down."""
+
+    claimed: Claimed
+    key: str
+    engine: Engine
+    asked: Asked
+
+    def done(self, bill: Bill) -> Outcome:
+        cost = Money.of(bill.cost, bill.currency)
+        return Outcome(IntentState.DONE, cost, bill.characters, bill.request_id)
+
+    def cost_nothing(self) -> Outcome:
+        estimate = self.engine.estimate(self.asked)
+        return Outcome(IntentState.FAILED, Money(0, estimate.currency or ""), 0)
+
+    def failed(self, error: EngineError) -> Outcome:
+        """What it may have cost stays reserved."""
+        if error.charged is False:
+            nothing = self.cost_nothing()
+            return Outcome(nothing.state, nothing.cost, 0, error=str(error))
+        state = IntentState.FAILED if error.charged else IntentState.UNKNOWN
+        return Outcome(state, error=str(error))
+
+    def unknown(self, error: SoundkeepError) -> Outcome:
+        return Outcome(IntentState.UNKNOWN, error=str(error))
+
+    def segment(self, blob: Blob, timing: Mapping[str, Any] | None, outcome: Outcome) -> Segment:
+        return Segment(
+            key=self.key,
+            engine=self.asked.engine,
+            model=self.asked.model,
+            voice=self.asked.voice,
+            owner=self.asked.owner,
+            text=self.asked.text,
+            digest=blob.digest,
+            timing=timing,
+            characters=outcome.characters or 0,
+            cost=outcome.cost or Money(),
+        )
+
+
+# --- transactions ---------------------------------------------------------------------------
+
+
+def _write_segment(
+    tx: Tx,
+    call: _Call,
+    outcome: Outcome,
+    blob: Blob,
+    timing: Mapping[str, Any] | None,
+    inbox: Inbox,
+    rules: Rules,
+) -> bool:
+    def name_it() -> None:
+        speech.keep(tx, call.claimed, outcome, digest=blob.digest, timing=timing)
+
+    return recording.record_speech(
+        tx, blob, name_it, inbox=inbox, rules=rules, lane=Lane.INTERACTIVE
+    )
+
+
+def _write_error(tx: Tx, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
+    money.settle(tx, call.claimed.intent_id, outcome)
+    noted = Noted(error.code, str(error), getattr(error, "retry_after", None) or 0.0)
+    speech.note_error(tx, call.claimed, noted, retryable=isinstance(error, RETRYABLE))
+
+
+def _write_refusal(
+    tx: Tx, call: _Call, outcome: Outcome, error: TakeRefused, reason: str, host: str, file: str
+) -> None:
+    money.settle(tx, call.claimed.intent_id, outcome)
+    noted = Noted(error.code, str(error), 0.0)
+    speech.note_refused(tx, call.claimed, noted, key=call.key, reason=reason, host=host, file=file)
+
+
+def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
+    money.settle(tx, call.claimed.intent_id, outcome)
+    claims.release(tx, segments, call.claimed.lease)
+
+
+# --- takes ----------------------------------------------------------------------------------
+
+
+def _put_aside(path: Path, file: Path) -> None:
+    """The inbox may lie on another disk than what is put aside."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, file)
+
+
+def _timing(marks: list[interface.Mark]) -> Mapping[str, Any] | None:
+    """What the engine itself says of when words are heard, if it does."""
+    if not marks:
+        return None
+    kept = (
+        Mark(mark.start_seconds, mark.end_seconds, mark.start, mark.end, mark.kind)
+        for mark in marks
+    )
+    return Timing("provider", tuple(kept)).to_json()
