@@ -47,7 +47,6 @@ from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines import interface
 from soundkeep.speech.engines.interface import Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
@@ -101,7 +100,7 @@ class Where:
 class _Spoken:
     """What has come of an answer by now."""
 
-    marks: list[interface.Mark] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     bill: Bill | None = None
 
 
@@ -434,12 +433,8 @@ def _put_aside(path: Path, file: Path) -> None:
     shutil.move(path, file)
 
 
-def _timing(marks: list[interface.Mark]) -> Mapping[str, Any] | None:
+def _timing(marks: list[Mark]) -> Mapping[str, Any] | None:
     """What the engine itself says of when words are heard, if it does."""
     if not marks:
         return None
-    kept = (
-        Mark(mark.start_seconds, mark.end_seconds, mark.start, mark.end, mark.kind)
-        for mark in marks
-    )
-    return Timing("provider", tuple(kept)).to_json()
+    return Timing("provider", tuple(marks)).to_json()
