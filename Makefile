@@ -29,7 +29,7 @@ READY_TO_RUN = $(VENV)/.ready-to-run-$(KEY)
 READY_TO_TEST = $(VENV)/.ready-to-test-$(KEY)
 
 SOURCES = src tests benchmarks
-BENCHMARKS = delivery intake ledger import_ relay
+BENCHMARKS = delivery intake ledger import_ relay upload_s3
 
 .PHONY: help run test drill bench lint format clean
 
