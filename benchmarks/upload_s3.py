@@ -1,6 +1,7 @@
 """Files into a bucket: imported by Soundkeep through its ledger, and copied by rclone and AWS.
 
-Each run has a SeaweedFS of its own, started before the clock and removed after it. Ours hashes and
+In the full form each run has a SeaweedFS of its own, started before the clock and removed after
+it, or the disk would fill; the short form has one for all. Ours hashes and
 decodes every file, records it, lets it land in the inbox and puts it with its SHA-256, and ends
 when every copy is proven; `check` then counts. The others send the files.
 """
@@ -14,7 +15,8 @@ import shutil
 import sys
 import tempfile
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +34,13 @@ from harness import (
     run,
 )
 from servers.s3_plain import Bucket
+from servers.seaweed import SeaweedFS
 
 BIN = Path(sys.executable).parent
 SMALL_BYTES = 1_000_000
 LARGE_BYTES = 200_000_000
+
+NewBucket = Callable[[], AbstractContextManager[Bucket]]
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,17 @@ class Case:
 def upload_s3(report: Report) -> None:
     small, large = report.form.size(500), report.form.size(10)
     large_bytes = LARGE_BYTES if large == 10 else LARGE_BYTES // 10
-    for case in (
-        Case(f"{small} files of 1 MB", small, SMALL_BYTES),
-        Case(f"{large} files of {large_bytes // 1_000_000} MB", large, large_bytes),
-    ):
-        with tempfile.TemporaryDirectory(prefix="upload-") as name:
-            _measure(report, case, Path(name))
+    with peers.seaweed() as server:
+        new_bucket = _of_its_own if report.form.judged else _in(server)
+        for case in (
+            Case(f"{small} files of 1 MB", small, SMALL_BYTES),
+            Case(f"{large} files of {large_bytes // 1_000_000} MB", large, large_bytes),
+        ):
+            with tempfile.TemporaryDirectory(prefix="upload-") as name:
+                _measure(report, case, Path(name), new_bucket)
 
 
-def _measure(report: Report, case: Case, folder: Path) -> None:
+def _measure(report: Report, case: Case, folder: Path, new_bucket: NewBucket) -> None:
     source = folder / "source"
     _make_sounds(source, case)
     contestants: dict[str, Callable[[Bucket], Reading]] = {
@@ -70,14 +77,28 @@ def _measure(report: Report, case: Case, folder: Path) -> None:
         Gate("wall time of the better of them", _wall_of_the_better(), at_most=1.3),
         Gate("peak memory in MB", peak_megabytes("soundkeep"), at_most=200),
     ]
-    in_turn = {name: _into_an_empty_bucket(send) for name, send in contestants.items()}
+    in_turn = {name: _into(new_bucket, send) for name, send in contestants.items()}
     report.add(case.name, interleave(report.form, in_turn), gates)
 
 
-def _into_an_empty_bucket(send: Callable[[Bucket], Reading]) -> Callable[[], Reading]:
+@contextmanager
+def _of_its_own() -> Iterator[Bucket]:
+    with peers.seaweed() as server:
+        yield server.new_bucket()
+
+
+def _in(server: SeaweedFS) -> NewBucket:
+    @contextmanager
+    def one_of_many() -> Iterator[Bucket]:
+        yield server.new_bucket()
+
+    return one_of_many
+
+
+def _into(new_bucket: NewBucket, send: Callable[[Bucket], Reading]) -> Callable[[], Reading]:
     def sent() -> Reading:
-        with peers.seaweed() as server:
-            return send(server.new_bucket())
+        with new_bucket() as bucket:
+            return send(bucket)
 
     return sent
 
