@@ -1,15 +1,11 @@
-"""What the jail is asked and answers: length-prefixed MessagePack over its standard streams.
+"""What the jail is asked and answers.
 
 Apart from both sides, so that the inside loads nothing of the outside (asyncio alone: 8 MB).
 """
 
 from __future__ import annotations
 
-import struct
-
 import msgspec
-
-LENGTH = struct.Struct(">I")
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -31,9 +27,3 @@ class Findings(msgspec.Struct, frozen=True):
     sample_rate_hz: int | None = None
     tags: dict[str, str] = {}
     rendered: bytes = b""
-
-
-def framed(message: Job | Findings) -> bytes:
-    """One message as it goes over the pipe."""
-    encoded = msgspec.msgpack.encode(message)
-    return LENGTH.pack(len(encoded)) + encoded

@@ -16,11 +16,11 @@ import msgspec
 import psutil
 import pytest
 
+from soundkeep.audio.confined import LENGTH
 from soundkeep.errors import EngineRefused, EngineUnavailable, UnknownVoice
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines import espeak_processes
 from soundkeep.speech.engines.espeak import EspeakEngine
-from soundkeep.speech.engines.espeak_worker import LENGTH, Said
+from soundkeep.speech.engines.espeak_worker import Said
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.testing.engine_contract import hear
 from speech.engines.asking import asked
@@ -252,5 +252,5 @@ def count_starts(monkeypatch: pytest.MonkeyPatch, program: str) -> list[int]:
         started.append(process.pid)
         return process
 
-    monkeypatch.setattr(espeak_processes.asyncio, "create_subprocess_exec", start)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
     return started

@@ -2,7 +2,6 @@
 
 espeak-ng wants a process of its own: it keeps one global state, threads crash it, and a fault of it
 must not be ours. Here it has caps on memory and CPU time, writes no file and dies with its parent.
-Requests and answers are length-prefixed MessagePack over the standard streams.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import signal
-import struct
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
-LENGTH = struct.Struct(">I")
+from soundkeep.audio.confined import allow_cpu, cap, die_with, framed, received
+
 NOT_INSTALLED = 3  # exit code
 
 MEMORY_BYTES = 1024 * 1024 * 1024
 CPU_SECONDS_PER_JOB = 20
-PR_SET_PDEATHSIG = 1
 
 # What speak_lib.h of espeak-ng calls them.
 AUDIO_OUTPUT_SYNCHRONOUS, INITIALIZE_DONT_EXIT = 2, 0x8000
@@ -62,12 +59,6 @@ class Said(msgspec.Struct, frozen=True):
     samples: bytes = b""
     onsets: list[tuple[int, int]] = []
     speakers: list[Speaker] = []
-
-
-def framed(message: Line | Said) -> bytes:
-    """One message as it goes over the pipe."""
-    encoded = msgspec.msgpack.encode(message)
-    return LENGTH.pack(len(encoded)) + encoded
 
 
 class _Voice(ctypes.Structure):
@@ -176,14 +167,14 @@ def _languages(address: int) -> list[str]:
 
 def main() -> None:
     """Runs until standard input ends."""
-    _die_with(int(sys.argv[1]))
-    _cap(resource.RLIMIT_AS, MEMORY_BYTES)
-    _cap(resource.RLIMIT_FSIZE, 0)
-    _cap(resource.RLIMIT_CORE, 0)
+    die_with(int(sys.argv[1]))
+    cap(resource.RLIMIT_AS, MEMORY_BYTES)
+    cap(resource.RLIMIT_FSIZE, 0)
+    cap(resource.RLIMIT_CORE, 0)
     requests, answers = sys.stdin.buffer, _answers()
     espeak = Espeak(*installed())
-    while (line := _read(requests)) is not None:
-        _allow_cpu(CPU_SECONDS_PER_JOB)
+    while (line := received(requests, Line)) is not None:
+        allow_cpu(CPU_SECONDS_PER_JOB)
         answers.write(framed(_answer(espeak, line)))
         answers.flush()
 
@@ -206,33 +197,6 @@ def _answers() -> BinaryIO:
     ours = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return ours
-
-
-def _die_with(parent: int) -> None:
-    """The kernel's promise begins with the call; what happened before it is seen by the parent."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit("the parent is gone already")
-
-
-def _cap(what: int, limit: int) -> None:
-    resource.setrlimit(what, (limit, limit))
-
-
-def _allow_cpu(seconds: int) -> None:
-    """The limit counts from the process's birth, so it moves with each job."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    spent = int(used.ru_utime + used.ru_stime) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, hard))
-
-
-def _read(requests: BinaryIO) -> Line | None:
-    header = requests.read(LENGTH.size)
-    if len(header) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(header)
-    return msgspec.msgpack.decode(requests.read(length), type=Line)
 
 
 if __name__ == "__main__":
