@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -19,16 +20,20 @@ from soundkeep.reading.lookup import Lookup
 from soundkeep.web import operations
 from soundkeep.web.api import ledger, sources, sync, tracks
 from soundkeep.web.context import Context
-from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
+from soundkeep.web.delivery import PREFIX, Delivery
+from soundkeep.web.exchange import Message, Receive, Send
+from soundkeep.web.gateways import openai
 from soundkeep.web.openapi import AUDIO, SECURITY
 from soundkeep.web.pages import pages
 from soundkeep.web.problems import headers_of, problem, status_of
+
+App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger()
 
 
 class Server:
-    """The outermost ASGI application: sound goes straight to the hot path."""
+    """The outermost ASGI application: sound and gateways lie before the API."""
 
     def __init__(self, house: House, admin_key: str) -> None:
         keep = house.keep
@@ -37,12 +42,18 @@ class Server:
         self.delivery = Delivery(lookup, keep.reader, keep.stores, keys, keep.settings)
         self.context = Context(house, keys, lookup, self.delivery)
         self.api = make_api(self.context)
+        self._openai = openai.OpenAIGateway(self.context)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self.delivery(scope, receive, send)
-        else:
-            await self.api(scope, receive, send)
+        await self._part(scope)(scope, receive, send)
+
+    def _part(self, scope: Message) -> App:
+        path = scope["path"] if scope["type"] == "http" else ""
+        if path.startswith(PREFIX):
+            return self.delivery
+        if path.startswith(openai.PREFIX):
+            return self._openai
+        return self.api
 
 
 def make_api(context: Context) -> FastAPI:
