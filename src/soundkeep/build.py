@@ -44,7 +44,8 @@ from soundkeep.reading.reader import Reader
 from soundkeep.settings import AUDIO_TYPES, Settings
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.judging import judging
+from soundkeep.speech.leading import Leader, Where
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
@@ -165,7 +166,7 @@ def _make_generation(
         catalog=keep.catalog,
         spool=spooled,
         examiner=Examiner(keep.jail, AUDIO_TYPES),
-        judge=accept,
+        judge=judging(keep.jail),
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
