@@ -26,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -42,6 +43,7 @@ from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
+from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser
@@ -49,7 +51,8 @@ from soundkeep.speech.engines.espeak import EspeakEngine
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.judging import judging
+from soundkeep.speech.leading import Leader, Where
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.timekeeping import Timekeeper
@@ -61,7 +64,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
-ASSEMBLING = "assembling"  # likewise; what lies there is of speeches being made
+ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -78,6 +81,7 @@ class House:
     outages: Outages
     generation: Generation
     speeches: Speeches
+    renderer: Renderer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -163,7 +167,15 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(generation.close)
         speeches = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation, speeches)
+        yield House(
+            keep=keep,
+            kinds=kinds(copier, dropper, keeper),
+            frame=frame,
+            outages=outages,
+            generation=generation,
+            speeches=speeches,
+            renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
+        )
 
 
 def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
@@ -175,7 +187,7 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
         catalog=keep.catalog,
         spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
-        judge=accept,
+        judge=judging(keep.jail),
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
@@ -248,7 +260,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table):
+    for table in (copies_table, sidecars_table, renditions_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)
