@@ -22,7 +22,7 @@ from soundkeep.web.api import ledger, renditions, sources, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
-from soundkeep.web.gateways import openai
+from soundkeep.web.gateways import elevenlabs, openai
 from soundkeep.web.openapi import AUDIO, SECURITY
 from soundkeep.web.pages import pages
 from soundkeep.web.problems import headers_of, problem, status_of
@@ -43,6 +43,7 @@ class Server:
         self.context = Context(house, keys, lookup, self.delivery)
         self.api = make_api(self.context)
         self._openai = openai.OpenAIGateway(self.context)
+        self._elevenlabs = elevenlabs.ElevenLabsGateway(self.context)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await self._part(scope)(scope, receive, send)
@@ -53,6 +54,8 @@ class Server:
             return self.delivery
         if path.startswith(openai.PREFIX):
             return self._openai
+        if path.startswith(elevenlabs.PREFIX):
+            return self._elevenlabs
         return self.api
 
 

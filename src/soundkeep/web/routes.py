@@ -38,6 +38,16 @@ ROUTES = (
     Route("POST", "/openai/v1/audio/speech", "speech, as OpenAI's clients ask for it"),
     Route("GET", "/openai/v1/models", "models, as OpenAI's clients list them"),
     Route("GET", "/openai/v1/models/{model_id}", "one model"),
+    Route("POST", "/elevenlabs/v1/text-to-speech/{voice_id}", "speech, as ElevenLabs' clients do"),
+    Route("POST", "/elevenlabs/v1/text-to-speech/{voice_id}/stream", "while it is spoken"),
+    Route("POST", "/elevenlabs/v1/text-to-speech/{voice_id}/with-timestamps", "with its times"),
+    Route(
+        "POST", "/elevenlabs/v1/text-to-speech/{voice_id}/stream/with-timestamps", "line by line"
+    ),
+    Route("GET", "/elevenlabs/v2/voices", "voices, page by page"),
+    Route("GET", "/elevenlabs/v1/voices", "all voices"),
+    Route("GET", "/elevenlabs/v1/voices/{voice_id}", "one voice"),
+    Route("GET", "/elevenlabs/v1/models", "models, as ElevenLabs' clients list them"),
     Route("GET", "/", "the page of public tracks", guarded=False),
     Route("GET", "/healthz", "whether the process lives", guarded=False),
     Route("GET", "/readyz", "whether it can serve", guarded=False),

@@ -18,7 +18,7 @@ SETTINGS = """
 data = "{data}"
 [speech]
 engine = "offline"
-budget = 1000
+budget = 100000
 voices = {{storyteller = "en-us", robot = "nova"}}
 [speech.engines.offline]
 kind = "espeak"
@@ -43,7 +43,7 @@ base_url = "{openai}/v1"
 api_key = "env:PROVIDER_KEY"
 voices = ["nova"]
 captions = false
-price = 100000
+price = 10000000
 currency = "EUR"
 tries = 1
 """

@@ -15,7 +15,8 @@ from soundkeep import errors
 from soundkeep.errors import BadSpeech, SoundkeepError
 from soundkeep.speech.engines.interface import Model
 from soundkeep.web.exchange import Exchange
-from soundkeep.web.gateways.faults import Fault, MethodNotAllowed, NoSuchRoute
+from soundkeep.web.gateways.faults import Fault, NoSuchRoute
+from soundkeep.web.gateways.fields import decoded, only, text
 from soundkeep.web.gateways.forms import Events, Form, Live
 from soundkeep.web.gateways.gateway import Gateway, Wish, send_json
 from soundkeep.web.headers import Headers
@@ -55,22 +56,22 @@ class OpenAIGateway(Gateway):
     async def answer(self, exchange: Exchange) -> None:
         path = exchange.path.removeprefix(PREFIX)
         if path == "/audio/speech":
-            _only(exchange, "POST")
+            only(exchange, "POST")
             await self.speak(exchange)
         elif path == "/models" or path.startswith("/models/"):
-            _only(exchange, "GET")
+            only(exchange, "GET")
             self.admit(exchange)
             await self._tell_models(exchange, path.removeprefix("/models").removeprefix("/"))
         else:
             raise NoSuchRoute(f"Invalid URL ({exchange.method} {exchange.path})")
 
     async def understand(self, exchange: Exchange, body: bytes) -> Wish:
-        given = _decoded(body)
-        form = FORMS.get(_text(given, "stream_format") or "audio")
+        given = decoded(body)
+        form = FORMS.get(text(given, "stream_format") or "audio")
         if form is None:
             raise BadSpeech(f"stream_format is one of {', '.join(FORMS)}")
-        engine, model = await self.speeches.chooser.named(_text(given, "model"))
-        format_ = _text(given, "response_format") or "mp3"
+        engine, model = await self.speeches.chooser.named(text(given, "model"))
+        format_ = text(given, "response_format") or "mp3"
         fields = {
             "text": given.get("input"),
             "voice": _voice(given.get("voice")),
@@ -111,28 +112,9 @@ def _named(models: list[tuple[str, Model]]) -> Iterator[tuple[str, dict[str, Any
         yield id_, {"id": id_, "object": "model", "created": 0, "owned_by": engine}
 
 
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadSpeech("the body of the request is not a JSON object") from None
-
-
-def _text(given: Mapping[str, Any], name: str) -> str | None:
-    value = given.get(name)
-    if value is not None and not isinstance(value, str):
-        raise BadSpeech(f"{name} is a text")
-    return value
-
-
 def _voice(given: Any) -> Any:
     """A name, or an object with one as its `id`."""
     return given.get("id") if isinstance(given, dict) else given
-
-
-def _only(exchange: Exchange, method: str) -> None:
-    if exchange.method != method:
-        raise MethodNotAllowed(f"Not allowed to {exchange.method} on {exchange.path}")
 
 
 def _words(fault: Fault) -> tuple[str, str | None, str | None]:
