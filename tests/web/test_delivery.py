@@ -106,6 +106,7 @@ class Front:
     """An application as `wire` wants it."""
 
     delivery: Delivery
+    gateways: tuple[()] = ()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await self.delivery(scope, receive, send)

@@ -22,7 +22,8 @@ from soundkeep.web.api import ledger, renditions, sources, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
-from soundkeep.web.gateways import elevenlabs, openai
+from soundkeep.web.gateways.elevenlabs import ElevenLabsGateway
+from soundkeep.web.gateways.openai import OpenAIGateway
 from soundkeep.web.openapi import AUDIO, SECURITY
 from soundkeep.web.pages import pages
 from soundkeep.web.problems import headers_of, problem, status_of
@@ -42,8 +43,7 @@ class Server:
         self.delivery = Delivery(lookup, keep.reader, keep.stores, keys, keep.settings)
         self.context = Context(house, keys, lookup, self.delivery)
         self.api = make_api(self.context)
-        self._openai = openai.OpenAIGateway(self.context)
-        self._elevenlabs = elevenlabs.ElevenLabsGateway(self.context)
+        self.gateways = (OpenAIGateway(self.context), ElevenLabsGateway(self.context))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await self._part(scope)(scope, receive, send)
@@ -52,10 +52,9 @@ class Server:
         path = scope["path"] if scope["type"] == "http" else ""
         if path.startswith(PREFIX):
             return self.delivery
-        if path.startswith(openai.PREFIX):
-            return self._openai
-        if path.startswith(elevenlabs.PREFIX):
-            return self._elevenlabs
+        for gateway in self.gateways:
+            if path.startswith(gateway.prefix):
+                return gateway
         return self.api
 
 

@@ -38,6 +38,7 @@ from soundkeep.web.headers import (
     Headers,
     cors_headers,
     etag_of,
+    header_lines,
     preflight_headers,
     sound_headers,
 )
@@ -71,7 +72,7 @@ class Begun:
         return replace(
             self,
             status=status,
-            lines=(_lines(headers), self.cors),
+            lines=(header_lines(headers), self.cors),
             size_bytes=len(document),
             piece=document,
         )
@@ -95,7 +96,7 @@ class Delivery:
         self.elsewhere = Elsewhere(Fronts.of(settings, rules), stores, settings.policy.proof_age)
         self._origins = frozenset(settings.http.cors_origins)
         self._any_origin = (
-            _lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
+            header_lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
         )
         self.running = 0  # streams, for draining and figures
         self.sent_bytes = 0
@@ -129,7 +130,7 @@ class Delivery:
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
         body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
         piece = body.next_at_once(into)
-        cors = self._any_origin or _lines(cors_headers(fields.get(b"origin"), self._origins))
+        cors = self._any_origin or header_lines(cors_headers(fields.get(b"origin"), self._origins))
         status, *lines = sound.head_lines(asked)
         return Begun(status, (*lines, cors), stop - start, piece, body, cors)
 
@@ -262,7 +263,7 @@ class Sound:
         self.target = target  # where listeners are sent instead
         self.headers = sound_headers(track)
         self._whole = [*self.headers, (b"content-type", track.blob.sound.media_type.encode())]
-        self._lines = _lines(self._whole)
+        self._lines = header_lines(self._whole)
 
     def head(self, asked: ByteRange | None) -> tuple[int, Headers]:
         """Status and headers of an answer with a body."""
@@ -362,7 +363,3 @@ def _ids(name: str) -> tuple[str, ...]:
 def _text(fields: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = fields.get(name)
     return None if value is None else value.decode("latin-1")
-
-
-def _lines(headers: Headers) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in headers)

@@ -29,11 +29,12 @@ log = structlog.get_logger()
 class Exchange:
     """One request, and the way to answer it."""
 
-    __slots__ = ("_send", "begun", "headers", "method", "path", "query", "receive")
+    __slots__ = ("_send", "begun", "headers", "method", "path", "query", "raw_path", "receive")
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive

@@ -63,6 +63,8 @@ WORDS: tuple[tuple[type[SoundkeepError], str, int | None], ...] = (
 class ElevenLabsGateway(Gateway):
     """Answers everything under `/elevenlabs`."""
 
+    prefix = PREFIX
+
     async def answer(self, exchange: Exchange) -> None:
         path = exchange.path.removeprefix(PREFIX)
         if path.startswith(SPEAKING):

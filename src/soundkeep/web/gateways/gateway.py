@@ -22,6 +22,7 @@ from soundkeep.speech.engines.interface import Engine, Model, Voice
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.speeches import Kept
 from soundkeep.web.context import Context
+from soundkeep.web.delivery import Begun
 from soundkeep.web.exchange import Exchange, Message, Receive, Send, send_sound
 from soundkeep.web.gateways.faults import Fault
 from soundkeep.web.gateways.forms import Form, Reply, plain_headers
@@ -48,12 +49,15 @@ class Wish:
 class Gateway:
     """One protocol. A subclass knows its paths, its fields and its words for errors."""
 
+    prefix: str  # of its paths
+
     def __init__(self, context: Context) -> None:
         self.context = context
         self.speeches = context.house.speeches
         self.engines = context.house.generation.engines
         self._reader = context.keep.reader
-        self._shelf = Shelf(self.speeches, self._reader)
+        self.raw_prefix = self.prefix.encode()
+        self.shelf = Shelf(self.speeches, self._reader)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
@@ -109,21 +113,43 @@ class Gateway:
             raise failed
         return found
 
+    def begin_at_once(
+        self, url: bytes, headers: Headers, asked: bytes, into: bytearray
+    ) -> Begun | None:
+        """The answer to a POST of this body, if it is at hand and in memory; its first piece may be
+        a view of `into`. Whatever else is the case, the call of this class sees to it."""
+        fields = dict(headers)
+        if COLLECTION in fields or not self._allows(fields):
+            return None
+        path, _, query = url.partition(b"?")
+        ready = self.shelf.get((path, query, asked))
+        if ready is None:
+            return None
+        body = ready.body(self._reader)
+        piece = body.next_at_once(into)
+        if piece is None:
+            return None
+        self.speeches.heard(ready.there)
+        return Begun(200, (ready.lines,), ready.size_bytes, piece, body, b"")
+
     def admit(self, exchange: Exchange) -> None:
         """Raises `Unauthorized`."""
-        authorization = exchange.headers.get(b"authorization")
-        if authorization is None and b"xi-api-key" in exchange.headers:
-            authorization = b"Bearer " + exchange.headers[b"xi-api-key"]
-        if not self.context.keys.allows(authorization):
+        if not self._allows(exchange.headers):
             raise Unauthorized("this needs Soundkeep's own key, as Authorization or xi-api-key")
+
+    def _allows(self, fields: Mapping[bytes, bytes]) -> bool:
+        authorization = fields.get(b"authorization")
+        if authorization is None and b"xi-api-key" in fields:
+            authorization = b"Bearer " + fields[b"xi-api-key"]
+        return self.context.keys.allows(authorization)
 
     async def speak(self, exchange: Exchange) -> None:
         """Says what is asked for, unless it was said before."""
         self.admit(exchange)
         body = await exchange.take(MAX_BODY_BYTES)
-        request = exchange.path, exchange.query, body
+        request = exchange.raw_path, exchange.query, body
         if COLLECTION not in exchange.headers:
-            ready = self._shelf.get(request)
+            ready = self.shelf.get(request)
             if ready is not None:
                 await self._send(exchange, ready)
                 return
@@ -153,7 +179,7 @@ class Gateway:
             *self.own_headers(chosen, 0),
             (b"content-length", b"%d" % size_bytes),
         ]
-        return self._shelf.put(request, there, headers, asked_at)
+        return self.shelf.put(request, there, headers, asked_at)
 
     async def _send(self, exchange: Exchange, ready: Ready) -> None:
         """Verified bytes, the first of them before anything is promised."""

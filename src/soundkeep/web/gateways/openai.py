@@ -53,6 +53,8 @@ WORDS: tuple[tuple[type[SoundkeepError], str, str | None, str | None], ...] = (
 class OpenAIGateway(Gateway):
     """Answers everything under `/openai/v1`."""
 
+    prefix = PREFIX
+
     async def answer(self, exchange: Exchange) -> None:
         path = exchange.path.removeprefix(PREFIX)
         if path == "/audio/speech":

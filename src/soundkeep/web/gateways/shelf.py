@@ -10,19 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from soundkeep.errors import CatalogUnavailable
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.lookup import MAX_AGE_SECONDS, REFRESH_SECONDS
 from soundkeep.reading.reader import Reader
 from soundkeep.speech.speeches import Speeches, There
-from soundkeep.web.headers import Headers
+from soundkeep.web.headers import Headers, header_lines
 
 MAX_ANSWERS = 4096
 MAX_REQUEST_BYTES = 4096  # longer ones are asked for less often than they take up room
 
-Request = tuple[str, bytes, bytes]  # path, query and body
+Request = tuple[bytes, bytes, bytes]  # path and query as they came, and body
 
 
 @dataclass(slots=True)
@@ -34,6 +34,10 @@ class Ready:
     headers: Headers
     until: float
     looked_again: bool = False
+    lines: bytes = field(init=False)  # the headers, as they go over the wire
+
+    def __post_init__(self) -> None:
+        self.lines = header_lines(self.headers)
 
     @property
     def size_bytes(self) -> int:
@@ -82,6 +86,10 @@ class Shelf:
             if len(self._ready) > MAX_ANSWERS:
                 self._ready.popitem(last=False)
         return ready
+
+    async def settled(self) -> None:
+        """Waits until nothing is being looked up."""
+        await asyncio.gather(*self._looking)
 
     async def _look_again(self, request: Request, ready: Ready) -> None:
         asked_at = time.monotonic()
