@@ -43,6 +43,7 @@ run: $(READY_TO_RUN) ## Serve on http://127.0.0.1:8000 (PORT=…, DATA=./data)
 
 test: lint ## Check the form, the types and every promise (TESTS=tests/stores for a part)
 	@scripts/bring-nginx
+	@scripts/bring-node-sdks
 	@timeout --kill-after=30s $(TEST_MINUTES)m $(PYTHON) -m pytest \
 		-m "not drill" -o faulthandler_timeout=300 -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
