@@ -43,6 +43,7 @@ from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser
 from soundkeep.speech.engines.espeak import EspeakEngine
@@ -51,6 +52,7 @@ from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.judging import judging
 from soundkeep.speech.leading import Leader, Where
+from soundkeep.speech.revoking import Revoker
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.timekeeping import Timekeeper
@@ -79,6 +81,8 @@ class House:
     outages: Outages
     generation: Generation
     speeches: Speeches
+    aside: Aside
+    revoker: Revoker
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -87,8 +91,9 @@ class House:
         return (table and table.concurrency) or settings.worker.concurrency
 
     async def tidy(self) -> None:
-        """Removes what interrupted uploads and puts left behind."""
+        """Removes what interrupted uploads and puts left behind, and old refused takes."""
         keep = self.keep
+        await self.aside.sweep()
         await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
         for name in keep.settings.stores:
             try:
@@ -159,15 +164,42 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        generation = _make_generation(settings, keep, closing)
+        aside = _make_aside(settings, keep)
+        generation = _make_generation(settings, keep, aside, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
         speeches = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation, speeches)
+        yield House(
+            keep=keep,
+            kinds=kinds(copier, dropper, keeper),
+            frame=frame,
+            outages=outages,
+            generation=generation,
+            speeches=speeches,
+            aside=aside,
+            revoker=Revoker(catalog, rules),
+        )
 
 
-def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
+def _make_aside(settings: Settings, keep: Keep) -> Aside:
+    """Where takes are kept that were refused."""
+    return Aside(
+        settings.data_directory / REFUSED_TAKES,
+        settings.host_name,
+        catalog=keep.catalog,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        inbox=settings.inbox_name,
+        linger_seconds=settings.inbox.linger_seconds,
+        keep_seconds=settings.speech.keep_refused_days * 86_400,
+    )
+
+
+def _make_generation(
+    settings: Settings, keep: Keep, aside: Aside, closing: AsyncExitStack
+) -> Generation:
     """What has text spoken, by the engines of the settings."""
     engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
     for engine in engines.values():
@@ -177,11 +209,11 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
         spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
         judge=judging(keep.jail),
+        aside=aside,
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
             linger_seconds=settings.inbox.linger_seconds,
-            aside=settings.data_directory / REFUSED_TAKES,
             host=settings.host_name,
         ),
         lease_seconds=settings.speech.lease_seconds,
