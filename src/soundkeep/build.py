@@ -26,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -42,6 +43,7 @@ from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
+from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
 from soundkeep.speech.aside import Aside
 from soundkeep.speech.assembly import Assembler, Desk
@@ -64,7 +66,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
-ASSEMBLING = "assembling"  # likewise; what lies there is of speeches being made
+ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -83,6 +85,7 @@ class House:
     speeches: Speeches
     aside: Aside
     revoker: Revoker
+    renderer: Renderer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -179,6 +182,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             speeches=speeches,
             aside=aside,
             revoker=Revoker(catalog, rules),
+            renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
         )
 
 
@@ -281,7 +285,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table):
+    for table in (copies_table, sidecars_table, renditions_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)
