@@ -66,14 +66,25 @@ async def hear(house: House, text: str = "Hello.") -> bytes:
 async def working(house: House) -> AsyncIterator[None]:
     worker = Worker(house)
     worker.start()
-    yield
-    await worker.stop(5)
+    try:
+        yield
+    finally:
+        await worker.stop(5)
 
 
 async def until_so(is_so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(20):
         while not await is_so():
             await asyncio.sleep(0.01)
+
+
+async def is_everywhere(house: House, digest: Digest) -> bool:
+    held = await house.keep.catalog.read(copies.of_blob, digest)
+    return {copy.store for copy in held if copy.state == "present"} >= {"disk", "backup"}
+
+
+async def is_nowhere(house: House, digest: Digest) -> bool:
+    return not await house.keep.catalog.read(copies.of_blob, digest)
 
 
 async def refused_take(house: House) -> refusals.Refusal:
@@ -105,13 +116,8 @@ async def test_a_refused_take_that_is_accepted_is_the_segment_and_is_not_paid_fo
 
 async def test_an_accepted_take_gets_into_every_store(house: House) -> None:
     segment = await house.aside.accept((await refused_take(house)).id)
-
-    async def is_everywhere() -> bool:
-        held = await house.keep.catalog.read(copies.of_blob, segment.digest)
-        return {copy.store for copy in held if copy.state == "present"} >= {"disk", "backup"}
-
     async with working(house):
-        await until_so(is_everywhere)
+        await until_so(lambda: is_everywhere(house, segment.digest))
 
 
 async def test_what_is_there_by_now_is_not_replaced_by_an_accepted_take(
@@ -167,16 +173,13 @@ async def test_refused_takes_are_swept_when_their_days_are_over(house: House) ->
 # --- revoking -------------------------------------------------------------------------------
 
 
-async def is_nowhere(house: House, digest: Digest) -> bool:
-    return not await house.keep.catalog.read(copies.of_blob, digest)
-
-
 async def test_a_revoked_segment_leaves_every_store_and_is_spoken_anew(
     house: House, engine: ScriptedEngine
 ) -> None:
     house.generation.leader.judge = accept
     segment = await house.generation.segment(asked(), "anna")
     async with working(house):
+        await until_so(lambda: is_everywhere(house, segment.digest))
         revoked = await house.revoker.revoke(KEY)
         assert (revoked.segments, revoked.speeches, revoked.tracks) == ((KEY,), (), ())
         await until_so(lambda: is_nowhere(house, segment.digest))
