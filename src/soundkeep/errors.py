@@ -181,6 +181,12 @@ class NoSuchTrack(SoundkeepError):
     code = "no_such_track"
 
 
+class NoSuchTake(SoundkeepError):
+    """No such take is kept aside here."""
+
+    code = "no_such_take"
+
+
 class NoSuchStore(SoundkeepError):
     """There is no store of this name."""
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import make_blob, opened
-from soundkeep.catalog import blobs, money, speech
+from soundkeep.catalog import blobs, money, refusals, speech
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState, Order, Outcome
 from soundkeep.catalog.schema import now, segments
@@ -137,7 +137,7 @@ async def test_after_two_refused_takes_the_key_rests_for_a_day(catalog: Catalog)
     told = await want(catalog)
     assert isinstance(told, Noted)
     assert 86000 < told.seconds <= 86400
-    assert [row.file for row in await catalog.read(speech.refused, "key")] == ["0", "1"]
+    assert [row.file for row in await catalog.read(refusals.of_segment, "key")] == ["0", "1"]
     await time_passes(catalog)
     mine = await claimed(catalog)
     await catalog.write(

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from reading.stage import until
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import copies, database, money, speech
+from soundkeep.catalog import copies, database, money, refusals, speech
 from soundkeep.catalog.money import Intent, IntentState, Order
 from soundkeep.catalog.schema import now, segments
 from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
@@ -263,7 +263,7 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     callers = (heard_or_code(generation) for _ in range(10))
     assert set(await asyncio.gather(*callers)) == {"take_refused"}
     assert await house.keep.catalog.read(speech.find, KEY) is None
-    [row] = await house.keep.catalog.read(speech.refused, KEY)
+    [row] = await house.keep.catalog.read(refusals.of_segment, KEY)
     assert row.reason == "it is silent"
     aside = settings.data_directory / build.REFUSED_TAKES / row.file
     assert aside.read_bytes() == SOUND

@@ -308,7 +308,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_spoken(
 
 
 async def test_what_was_said_is_found_also_while_the_provider_is_out(house: House) -> None:
-    engine = ScriptedEngine(wav(50_000, seed=5))
+    engine = ScriptedEngine(await heard(await say(house, FIRST, format="wav")))
     house.generation.engines["scripted"] = engine
     asking = {"engine": "scripted", "model": "m", "voice": "v", "format": "wav"}
     once = await heard(await say(house, FIRST, **asking))

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Executable, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from soundkeep.catalog import claims, money
 from soundkeep.catalog.claims import Lease
@@ -33,7 +44,7 @@ from soundkeep.catalog.schema import (
     speeches,
 )
 from soundkeep.digest import Digest
-from soundkeep.errors import Unplayable
+from soundkeep.errors import Conflict, Unplayable
 from soundkeep.model import Chore, Lane, Money, Segment, SegmentName, SegmentState
 
 REST_SECONDS = 86400.0  # after takes that were refused
@@ -353,10 +364,33 @@ def note_refused(
     tx.wakes = True
 
 
-def refused(tx: Tx, key: str) -> list[AnyRow]:
-    """The takes of a segment that the judge refused, in order: `reason`, `host`, `file`."""
-    rows = select(refused_takes).where(refused_takes.c.segment_key == key)
-    return list(tx.run(rows.order_by(refused_takes.c.id)))
+def accept(tx: Tx, key: str, *, digest: Digest, characters: int, cost: Money | None) -> None:
+    """A take that was refused is the segment after all. Raises `Conflict` if there is another by
+    now, or somebody is having it spoken; then nothing was written."""
+    row = tx.run(_TAKE, {"of_key": key}).one()
+    standing = _standing(row, tx.now())
+    if isinstance(standing, Segment | Held):
+        now_so = "there by now" if isinstance(standing, Segment) else "being spoken"
+        raise Conflict(f"the segment {key} is {now_so}")
+    tx.run(
+        update(segments)
+        .where(segments.c.id == row.id)
+        .values(
+            state=SegmentState.PRESENT.value,
+            digest=digest.raw,
+            timing=None,
+            characters=characters,
+            cost_billionths=cost.billionths if cost else 0,
+            currency=cost.currency if cost else "",
+            refusals=0,
+            chore=None,
+            due_at=now(),
+            lease_token=None,
+            lease_holder=None,
+            last_error=None,
+        )
+    )
+    tx.wakes = True
 
 
 def forsake_expired(tx: Tx) -> int:
@@ -376,6 +410,58 @@ def release_dead(tx: Tx, host: str) -> int:
     """Frees what dead processes of this host were having spoken; what it cost is `unknown`."""
     money.forsake_dead(tx, host)
     return claims.release_dead_holders(tx, segments, host)
+
+
+# --- withdrawing ----------------------------------------------------------------------------
+
+
+def segments_of(tx: Tx, key: str) -> list[str]:
+    """The keys of the segments that a key stands for: of a speech, or of one segment itself."""
+    whole, one = find_speech(tx, key), find(tx, key)
+    return [*dict.fromkeys((*(whole.segments if whole else ()), *([one.key] if one else ())))]
+
+
+def made_of(tx: Tx, keys: Collection[str]) -> list[str]:
+    """The keys of all speeches in which one of these is heard. It looks at every speech."""
+    wanted, found = set(keys), []
+    for row in tx.run(select(speeches.c.key, speeches.c.segments).order_by(speeches.c.key)):
+        if not wanted.isdisjoint(json.loads(row.segments)):
+            found.append(row.key)
+    return found
+
+
+def withdraw(tx: Tx, key: str) -> None:
+    """The segment is as if it had never been spoken. Whatever it was refused for is forgotten."""
+    tx.run(
+        update(segments)
+        .where(segments.c.key == key)
+        .values(
+            state=SegmentState.WANTED.value,
+            digest=None,
+            timing=None,
+            refusals=0,
+            chore=Chore.GENERATE.value,
+            due_at=now(),
+            last_error=None,
+        )
+    )
+    tx.wakes = True
+
+
+def withdraw_speech(tx: Tx, key: str) -> None:
+    """The speech has no sound until it is asked for again."""
+    tx.run(update(speeches).where(speeches.c.key == key).values(digest=None))
+
+
+def tracks_of(tx: Tx, speech_key: str) -> list[str]:
+    """The ids of all tracks that owners have of a speech."""
+    ids = select(speech_tracks.c.track_id).where(speech_tracks.c.speech_key == speech_key)
+    return list(tx.run(ids.order_by(speech_tracks.c.track_id)).scalars())
+
+
+def forget_tracks(tx: Tx, speech_key: str) -> None:
+    """No owner has a track of it any more."""
+    tx.run(delete(speech_tracks).where(speech_tracks.c.speech_key == speech_key))
 
 
 # --- speeches -------------------------------------------------------------------------------
