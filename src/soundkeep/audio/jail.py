@@ -14,7 +14,7 @@ from soundkeep.audio.warm import Died, DoesNotStart, Overran, Program, WarmProce
 from soundkeep.errors import JailFailed, NotAudio
 from soundkeep.model import Sound
 
-JOBS_PER_PROCESS = 500
+JOBS_PER_PROCESS = 2_000  # a new one costs as much as four hundred jobs
 
 
 class Jail:
