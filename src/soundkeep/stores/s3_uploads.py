@@ -1,6 +1,7 @@
 """One object in parts: for what is too large for a single PUT.
 
-All parts but the last have one size, as R2 wants it. What fails or is cancelled on the way is
+All parts but the last have one size, as R2 wants it. However many uploads run, few parts are held
+in memory. What fails or is cancelled on the way is
 aborted at once; what could not be aborted is found by `reap`. The object appears when the last
 call, which names its parts, succeeds, and only if their bytes have the digest of the source.
 """
@@ -11,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -29,13 +31,15 @@ from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
-PARTS_AT_ONCE = 2  # each held in memory until it is sent
+PARTS_AT_ONCE = 2  # of one object that are being sent
+PARTS_IN_MEMORY = 8  # of all uploads into one bucket, also those that are being read
 ABORT_SECONDS = 5.0
 NO_UPLOAD = ("NoSuchUpload",)  # so rclone also says that there are none
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 MARKERS = (("key-marker", "KeyMarker"), ("upload-id-marker", "UploadIdMarker"))  # of a next page
 
 Part = dict[str, str]  # as the last call names it
+Groups = AsyncGenerator[list[memoryview], None]
 
 
 class Uploads:
@@ -46,6 +50,7 @@ class Uploads:
         self._part_bytes = part_bytes
         self._lie_key = lie_key
         self._checking = Checking()
+        self._room = asyncio.Semaphore(PARTS_IN_MEMORY)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> tuple[str, bool]:
         """Answers the ETag, and whether the server checked every part.
@@ -98,23 +103,43 @@ class Uploads:
     async def _send_all(self, upload: _Upload, source: Source) -> list[Part]:
         """Sends a few parts at once, while the next is read. Raises `Corrupt` in the end if they
         are not what the source said it was."""
-        whole, sent = hashlib.sha256(), []
+        whole, sent = None if source.checked else hashlib.sha256(), []
         sending: deque[asyncio.Task[Part]] = deque()
         try:
             async with aclosing(grouped(exactly(source), self._size_of_parts(source))) as parts:
-                async for pieces in parts:
-                    digest = _digest(pieces, whole)
-                    if len(sending) == PARTS_AT_ONCE:
+                for number in itertools.count(1):
+                    part = await self._next(upload, number, parts, whole)
+                    if part is None:
+                        break
+                    sending.append(part)
+                    if len(sending) > PARTS_AT_ONCE:
                         sent.append(await sending.popleft())
-                    number = len(sent) + len(sending) + 1
-                    sending.append(asyncio.create_task(upload.send(number, pieces, digest)))
             while sending:
                 sent.append(await sending.popleft())
         finally:
             await _stop(sending)
-        if whole.digest() != source.digest.raw:
+        if whole is not None and whole.digest() != source.digest.raw:
             raise Corrupt(f"the source of {upload.key} does not have the digest that it names")
         return sent
+
+    async def _next(
+        self, upload: _Upload, number: int, parts: Groups, whole: Any
+    ) -> asyncio.Task[Part] | None:
+        """Reads the next part once there is room for it, and begins to send it; None at the end.
+
+        It is hashed in a thread: in the loop, every stream would stand still for 5 ms.
+        """
+        await self._room.acquire()
+        sending = None
+        try:
+            if (pieces := await anext(parts, None)) is not None:
+                digest = await asyncio.to_thread(_digest, pieces, whole)
+                sending = asyncio.create_task(upload.send(number, pieces, digest))
+                sending.add_done_callback(lambda _: self._room.release())
+            return sending
+        finally:
+            if sending is None:
+                self._room.release()
 
     def _size_of_parts(self, source: Source) -> int:
         return max(self._part_bytes, -(-source.size_bytes // MOST_PARTS))
@@ -183,11 +208,12 @@ def _elements(part: Part) -> str:
 
 
 def _digest(pieces: Sequence[Piece], whole: Any) -> Digest:
-    """That of one part; the whole is hashed on the way."""
+    """That of one part; the whole is hashed on the way, if it must be."""
     part = hashlib.sha256()
     for piece in pieces:
         part.update(piece)
-        whole.update(piece)
+        if whole is not None:
+            whole.update(piece)
     return Digest(part.digest())
 
 
