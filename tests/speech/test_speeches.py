@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from soundkeep import build
 from soundkeep.build import House
-from soundkeep.catalog import speech
+from soundkeep.catalog import hits, speech
 from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
@@ -188,7 +188,7 @@ async def test_hits_are_counted_for_every_segment_and_for_the_speech(house: Hous
     for _ in range(3):
         assert (await say(house)).hit
     await house.generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses) == (6, 2)
     found = await house.keep.catalog.read(speech.find_speech, key)
     assert found is not None
