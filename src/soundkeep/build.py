@@ -10,6 +10,7 @@ A store that is out at start is no reason not to start: its circuit opens, and i
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -42,9 +43,16 @@ from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.assembly import Assembler, Desk
+from soundkeep.speech.choosing import Chooser
+from soundkeep.speech.engines.espeak import EspeakEngine
+from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.sounds import Sounds
+from soundkeep.speech.speeches import Speeches
+from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
@@ -53,6 +61,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
+ASSEMBLING = "assembling"  # likewise; what lies there is of speeches being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -68,6 +77,7 @@ class House:
     frame: Frame
     outages: Outages
     generation: Generation
+    speeches: Speeches
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -148,22 +158,22 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        generation = _make_generation(settings, keep, spooled, closing)
+        generation = _make_generation(settings, keep, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation)
+        speeches = _make_speeches(settings, keep, generation)
+        closing.push_async_callback(speeches.close)
+        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation, speeches)
 
 
-def _make_generation(
-    settings: Settings, keep: Keep, spooled: Spool, closing: AsyncExitStack
-) -> Generation:
+def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
     """What has text spoken, by the engines of the settings."""
     engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
     for engine in engines.values():
         closing.push_async_callback(engine.close)
     leader = Leader(
         catalog=keep.catalog,
-        spool=spooled,
+        spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
         judge=accept,
         rules=keep.rules,
@@ -184,6 +194,47 @@ def _make_generation(
         holder=keep.holder,
         host=settings.host_name,
     )
+
+
+def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Speeches:
+    """What makes speeches of segments."""
+    folder = settings.data_directory / ASSEMBLING
+    folder.mkdir(parents=True, exist_ok=True)
+    sounds = Sounds(keep.catalog, keep.reader, keep.jail)
+    timekeeper = Timekeeper(keep.catalog, sounds, _clock(generation.engines), folder)
+    assembler = Assembler(
+        catalog=keep.catalog,
+        sounds=sounds,
+        timekeeper=timekeeper,
+        jail=keep.jail,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        desk=Desk(folder, settings.inbox_name, settings.inbox.linger_seconds),
+    )
+    return Speeches(
+        catalog=keep.catalog,
+        generation=generation,
+        chooser=Chooser(generation.engines, settings.speech),
+        assembler=assembler,
+        timekeeper=timekeeper,
+        reader=keep.reader,
+        settings=settings.speech,
+    )
+
+
+def _speech_spool(settings: Settings) -> Spool:
+    """What we make ourselves has no limit but the disk: `limits.file_bytes` is for uploads."""
+    return Spool(
+        settings.inbox_directory,
+        file_bytes=sys.maxsize,
+        min_free_bytes=settings.inbox.min_free_bytes,
+    )
+
+
+def _clock(engines: Mapping[str, Engine]) -> Engine | None:
+    """The voice by which takes are aligned: the offline one, where it is installed."""
+    return next((engine for engine in engines.values() if isinstance(engine, EspeakEngine)), None)
 
 
 async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:

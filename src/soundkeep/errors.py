@@ -90,6 +90,12 @@ class NotAudio(BadInput):
     code = "not_audio"
 
 
+class TooMuchSound(BadInput):
+    """The sound is longer than the limit, once it is decoded."""
+
+    code = "too_much_sound"
+
+
 class TypeNotAllowed(BadInput):
     """The audio is of a type that this installation does not take."""
 

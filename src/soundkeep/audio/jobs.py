@@ -7,19 +7,43 @@ from __future__ import annotations
 
 import msgspec
 
+CPU_SECONDS_PER_JOB = 30
+
+
+class Rendering(msgspec.Struct, frozen=True):
+    """A sound to be made of others, whole, in the file `target`.
+
+    `sources` are files of bare samples (s16le, mono, at `source_rate_hz`), or the job's own file
+    if there are none. A rate or a count of channels that is `None` stays what it is, as far as the
+    coding has it.
+    """
+
+    target: str
+    max_bytes: int
+    coding: str
+    sources: tuple[str, ...] = ()
+    source_rate_hz: int = 0
+    rate_hz: int | None = None
+    channels: int | None = None
+    bit_rate: int | None = None
+
 
 class Job(msgspec.Struct, frozen=True):
-    """What a jail process is asked: `hello`, `probe` a file, or render the `tune`."""
+    """What a jail process is asked: `hello`, `probe` a file, `render` one, or the `tune`."""
 
     verb: str
     path: str = ""
     demuxer: str = ""
+    rendering: Rendering | None = None
+    cpu_seconds: int = CPU_SECONDS_PER_JOB
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """What a probe found. `refusal` says why the bytes are no sound we take."""
+    """What a job found. `refusal` says why the bytes are no sound we take; `unwritten` is the
+    `errno` of a file that could not be written."""
 
     refusal: str = ""
+    unwritten: int = 0
     codec: str = ""
     duration_seconds: float = 0.0
     bit_rate: int | None = None
@@ -27,3 +51,4 @@ class Findings(msgspec.Struct, frozen=True):
     sample_rate_hz: int | None = None
     tags: dict[str, str] = {}
     rendered: bytes = b""
+    samples: int = 0

@@ -239,9 +239,9 @@ speeches = Table(
     Column("format", Text, nullable=False),
     Column("segments", Text, nullable=False),  # JSON: their keys in order
     Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), index=True),
-    Column("timing", Text),  # JSON
     Column("hits", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("script", Text),  # JSON: the shown text, and where its segments lie
 )
 
 SPEECH = (segments, speeches)  # what names a blob besides tracks

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -33,10 +33,12 @@ from soundkeep.catalog.schema import (
     speeches,
 )
 from soundkeep.digest import Digest
+from soundkeep.errors import Unplayable
 from soundkeep.model import Chore, Lane, Money, Segment, SegmentName, SegmentState
 
 REST_SECONDS = 86400.0  # after takes that were refused
 REFUSALS_UNTIL_REST = 2
+PAGE = 500  # keys in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +156,25 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Worth:
+    """Segments of one voice, and what they cost."""
+
+    engine: str
+    model: str
+    voice: str
+    count: int
+    cost: Money
+
+
+@dataclass(frozen=True, slots=True)
 class Speech:
     """A list of segments in an output format."""
 
     key: str
     format: str
     segments: tuple[str, ...]  # their keys
-    digest: Digest | None  # of the assembled sound, once there is one
-    timing: Mapping[str, Any] | None
+    digest: Digest | None  # of its sound, once there is one
+    script: Mapping[str, Any] | None  # as `speech.script` writes it
     hits: int
 
 
@@ -181,6 +194,12 @@ _HEARD_SEGMENT = (
     .values(hits=segments.c.hits + bindparam("more"))
 )
 
+_HEARD_SPEECH = (
+    update(speeches)
+    .where(speeches.c.key == bindparam("of_key"))
+    .values(hits=speeches.c.hits + bindparam("more"))
+)
+
 
 # --- looking --------------------------------------------------------------------------------
 
@@ -192,6 +211,41 @@ def find(tx: Tx, key: str) -> Segment | None:
         if row is not None and row.digest is not None:
             return _segment_of(row)
     return None
+
+
+def find_all(tx: Tx, keys: Sequence[str]) -> list[Segment]:
+    """The segments of these keys, in order. Raises `Unplayable` if one is no more."""
+    rows: dict[str, AnyRow] = {}
+    for first in range(0, len(keys), PAGE):
+        page = select(segments).where(segments.c.key.in_(set(keys[first : first + PAGE])))
+        rows |= {row.key: row for row in tx.run(page) if row.digest is not None}
+    missing = [key for key in keys if key not in rows]
+    if missing:
+        raise Unplayable(f"the segment {missing[0]} is no more")
+    return [_segment_of(rows[key]) for key in keys]
+
+
+def worth_of(tx: Tx, keys: Sequence[str]) -> list[Worth]:
+    """What it would cost to have these segments spoken again, by who spoke them."""
+    table = segments.c
+    who = (table.engine, table.model, table.voice, table.currency)
+    found: list[Worth] = []
+    for first in range(0, len(keys), PAGE):
+        page = set(keys[first : first + PAGE])
+        sums = select(
+            *who, func.count().label("count"), func.sum(table.cost_billionths).label("cost")
+        )
+        found += (
+            Worth(
+                row.engine,
+                row.model,
+                row.voice,
+                row.count,
+                Money(int(row.cost or 0), row.currency or ""),
+            )
+            for row in tx.run(sums.where(table.key.in_(page)).group_by(*who))
+        )
+    return found
 
 
 def naming(tx: Tx, digest: Digest) -> list[SegmentName]:
@@ -264,6 +318,12 @@ def keep(
     )
     money.settle(tx, claimed.intent_id, outcome)
     tx.wakes = True
+
+
+def note_timing(tx: Tx, key: str, timing: Mapping[str, Any]) -> None:
+    """When the words of a segment are heard is known now."""
+    noted = update(segments).where(segments.c.key == key)
+    tx.run(noted.values(timing=json.dumps(timing)))
 
 
 def note_error(tx: Tx, claimed: Claimed, error: Noted, *, retryable: bool) -> None:
@@ -340,7 +400,7 @@ def find_speech(tx: Tx, key: str) -> Speech | None:
         format=row.format,
         segments=tuple(json.loads(row.segments)),
         digest=Digest(bytes(row.digest)) if row.digest is not None else None,
-        timing=json.loads(row.timing) if row.timing is not None else None,
+        script=json.loads(row.script) if row.script is not None else None,
         hits=row.hits,
     )
 
@@ -349,7 +409,7 @@ def record_speech(tx: Tx, speech: Speech) -> None:
     """Records a speech, or what is known of it by now; its hits are counted by `flush`."""
     known = {
         "digest": speech.digest.raw if speech.digest else None,
-        "timing": json.dumps(speech.timing) if speech.timing is not None else None,
+        "script": json.dumps(speech.script) if speech.script is not None else None,
     }
     row = conflict_insert(speeches, on_postgresql=tx.on_postgresql).values(
         key=speech.key,
@@ -384,7 +444,12 @@ def note_track(tx: Tx, speech_key: str, owner: str, collection: str, track_id: s
 # --- counting -------------------------------------------------------------------------------
 
 
-def flush(tx: Tx, counts: Mapping[Heard, Count], segment_hits: Mapping[str, int]) -> None:
+def flush(
+    tx: Tx,
+    counts: Mapping[Heard, Count],
+    segment_hits: Mapping[str, int],
+    speech_hits: Mapping[str, int],
+) -> None:
     """Adds what was counted in memory, in one order everywhere, so that nobody waits in a ring."""
     day = time.strftime("%Y-%m-%d", time.gmtime(tx.now()))
     rows = [
@@ -410,6 +475,9 @@ def flush(tx: Tx, counts: Mapping[Heard, Count], segment_hits: Mapping[str, int]
     if segment_hits:
         more = [{"of_key": key, "more": number} for key, number in sorted(segment_hits.items())]
         tx.run(_HEARD_SEGMENT, more)
+    if speech_hits:
+        more = [{"of_key": key, "more": number} for key, number in sorted(speech_hits.items())]
+        tx.run(_HEARD_SPEECH, more)
 
 
 def figures(tx: Tx, owner: str | None = None) -> Figures:

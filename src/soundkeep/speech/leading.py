@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from soundkeep.catalog import blobs, claims, copies, money, speech
+from soundkeep.catalog import claims, money, speech
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState, Outcome
 from soundkeep.catalog.schema import segments
@@ -42,7 +42,8 @@ from soundkeep.errors import (
     WriteFailed,
 )
 from soundkeep.intake import recording
-from soundkeep.intake.examine import Examiner
+from soundkeep.intake.examine import Examiner, known_or_examined
+from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
@@ -214,7 +215,9 @@ class Leader:
     ) -> Segment:
         """Judges the take, and makes it the segment. Only then does any stream of it end well."""
         try:
-            blob = await self._blob(taken.landed)
+            blob = await self._insist(
+                lambda: known_or_examined(self._catalog, self._examiner, taken.landed)
+            )
             take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
             verdict = await self.judge(take)
         except (NotAudio, TypeNotAllowed) as error:
@@ -228,15 +231,6 @@ class Leader:
         segment = await self._record(call, taken, blob, timing)
         live.end()
         return segment
-
-    async def _blob(self, landed: Landed) -> Blob:
-        """What landed, examined unless these very bytes were before."""
-        fingerprint = landed.fingerprint
-        known = await self._insist(lambda: self._catalog.read(blobs.find, fingerprint.digest))
-        if known is not None:
-            return known
-        sound = await self._examiner.examine(landed.path)
-        return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
 
     async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
         """Puts the take aside, so that a person can listen to it, and notes why."""
@@ -281,9 +275,7 @@ class Leader:
         await self._insist(
             lambda: self._catalog.write(money.settle, call.claimed.intent_id, outcome)
         )
-        inbox = self._where.inbox
-        if await self._catalog.read(copies.unknown_keys, inbox, [landed.key]):
-            self._spool.discard(landed)
+        await discard_unless_recorded(self._catalog, self._spool, self._where.inbox, landed)
         raise LeaseLost
 
     async def _note(self, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:

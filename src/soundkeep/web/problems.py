@@ -27,6 +27,7 @@ TITLES = {
 # The most specific first; the first that fits decides.
 STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.UploadTooLarge, 413),
+    (errors.TooMuchSound, 413),
     (errors.NotAudio, 415),
     (errors.TypeNotAllowed, 415),
     (errors.DigestMismatch, 422),
