@@ -26,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import plan_items as plan_items_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -50,6 +51,7 @@ from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.plans import Plans
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.timekeeping import Timekeeper
@@ -78,6 +80,7 @@ class House:
     outages: Outages
     generation: Generation
     speeches: Speeches
+    plans: Plans
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -163,7 +166,15 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(generation.close)
         speeches = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation, speeches)
+        plans = Plans(
+            catalog=catalog,
+            generation=generation,
+            chooser=speeches.chooser,
+            settings=settings.speech,
+            holder=keep.holder,
+        )
+        all_kinds = kinds(copier, dropper, keeper)
+        yield House(keep, all_kinds, frame, outages, generation, speeches, plans)
 
 
 def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
@@ -247,7 +258,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table):
+    for table in (copies_table, sidecars_table, plan_items_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

@@ -159,6 +159,12 @@ class NotTaken(Conflict):
     code = "not_taken"
 
 
+class PlanIsOver(Conflict):
+    """The plan was cancelled or is done."""
+
+    code = "plan_is_over"
+
+
 class OverBudget(SoundkeepError):
     """The budget of this month does not allow it; the engine was not asked."""
 
@@ -179,6 +185,12 @@ class NoSuchTrack(SoundkeepError):
     """There is no such track."""
 
     code = "no_such_track"
+
+
+class NoSuchPlan(SoundkeepError):
+    """There is no such plan."""
+
+    code = "no_such_plan"
 
 
 class NoSuchStore(SoundkeepError):

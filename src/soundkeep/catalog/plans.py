@@ -1,12 +1,6 @@
-"""Plans: what shall be spoken before anybody asks, one row for each segment, and what it may cost.
+"""Plans: what shall be spoken before anybody asks for it, and how far that is.
 
-An item is taken with a lease, in the transaction that counts its estimate against the plan's
-budget: so of many workers no two take the same one, and all together never begin what the budget
-has no room for. Afterwards its share is what the ledger's intents say (`money.py`): all that the
-plan's owner paid for the segment since the item was first taken, calls that are `unknown` too. A
-process that dies leaves a lease that runs out and an estimate that is counted until it is known.
-
-The plan's row is always taken before an item's, so no two transactions wait for each other.
+A plan is one row, and one for each segment in each voice. `plan_items.py` works them off.
 """
 
 from __future__ import annotations
@@ -17,15 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, exists, func, insert, select, update
+from sqlalchemy import case, exists, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import claims
-from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import (
-    intents,
     now,
     plan_items,
     plan_speeches,
@@ -34,7 +26,7 @@ from soundkeep.catalog.schema import (
     speech_tracks,
     speeches,
 )
-from soundkeep.model import BILLION, Chore, Lane, Money
+from soundkeep.model import Chore, Lane, Money
 
 MAX_VOICES = 1000
 MAX_TEXTS = 10**12
@@ -95,7 +87,7 @@ class Plan:
     spent: Money
     rate_per_minute: float | None
     window: str | None
-    sequence: Ordering
+    order: Ordering
     standing: bool
     state: PlanState
     error: str | None
@@ -116,18 +108,6 @@ class NewItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """An item that this process is to have spoken."""
-
-    lease: Lease
-    plan_id: str
-    owner: str
-    segment_key: str
-    request: str
-    begun_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Failing:
     """One item that could not be spoken, or not yet."""
 
@@ -144,12 +124,7 @@ class Heard:
     texts: tuple[str, ...]
 
 
-_WAITING = plan_items.c.chore.is_not(None)
-_ADVANCE = (
-    update(plans)
-    .where(plans.c.id == bindparam("of_plan"))
-    .values(spent_billionths=plans.c.spent_billionths + bindparam("more"))
-)
+WAITING = plan_items.c.chore.is_not(None)
 
 
 # --- making and looking ---------------------------------------------------------------------
@@ -173,14 +148,14 @@ def make(tx: Tx, plan: Plan, items: Sequence[NewItem]) -> None:
         "currency": plan.spent.currency,
         "rate_per_minute": plan.rate_per_minute,
         "window": plan.window,
-        "sequence": plan.sequence.value,
+        "ordering": plan.order.value,
         "standing": plan.standing,
         "texts": 0,
         "state": plan.state.value,
         "failures": 0,
     }
     tx.run(insert(plans).values(next_at=now(), created_at=now(), **row))
-    _add(tx, _take_plan(tx, plan.id), items)
+    _add(tx, take_row(tx, plan.id), items)
 
 
 def find(tx: Tx, plan_id: str) -> Plan | None:
@@ -246,6 +221,11 @@ def resume(tx: Tx, plan_id: str, budget: Money | None) -> bool:
     return True
 
 
+def note(tx: Tx, plan_id: str, why: str) -> None:
+    """Why nothing is begun just now."""
+    tx.run(update(plans).where(plans.c.id == plan_id).values(last_error=why[:500]))
+
+
 def new_texts(tx: Tx, plan: Plan, limit: int) -> list[Heard]:
     """What the plan's owner heard in its collection and the plan has not taken up yet."""
     known = exists().where(
@@ -276,7 +256,7 @@ def take_up(
     speech_keys: Iterable[str],
 ) -> None:
     """New texts of a standing plan; what it has already it does not get twice."""
-    row = _take_plan(tx, plan_id)
+    row = take_row(tx, plan_id)
     tx.run(update(plans).where(plans.c.id == plan_id).values(voices=json.dumps(list(voices))))
     seen = conflict_insert(plan_speeches, on_postgresql=tx.on_postgresql)
     tx.run(
@@ -286,187 +266,11 @@ def take_up(
     _add(tx, row, items)
 
 
-# --- working it off -------------------------------------------------------------------------
-
-
-def take(tx: Tx, plan_id: str, *, holder: str, lease_seconds: float) -> Taken | float | None:
-    """The next item of a plan, or seconds until there may be one, or None: it does not run.
-
-    What the budget has no room for is not taken: then the plan is over its budget, or waits for
-    what is in hand, since that may cost less than it might.
-    """
-    plan = _take_plan(tx, plan_id)
-    clock = tx.now()
-    if plan.state != PlanState.RUNNING.value:
-        return None
-    if plan.next_at > clock:
-        return float(plan.next_at - clock)
-    item = _next_item(tx, plan_id)
-    if item is None:
-        return _wait_or_end(tx, plan, clock)
-    begun_at = clock if item.begun_at is None else item.begun_at
-    more = _paid(tx, plan.owner, item.segment_key, begun_at) + item.estimate_billionths
-    more -= item.counted_billionths
-    if _is_beyond(plan, item, more):
-        return _wait_or_stop(tx, plan, item, clock)
-    [(lease, _)] = claims.lease_rows(
-        tx, plan_items, plan_items.c.id == item.id, holder=holder, lease_seconds=lease_seconds
-    )
-    _count(tx, plan_id, item.id, item.counted_billionths, more, begun_at=begun_at)
-    if plan.rate_per_minute is not None:
-        spaced = update(plans).where(plans.c.id == plan_id)
-        tx.run(spaced.values(next_at=clock + 60.0 / plan.rate_per_minute))
-    return Taken(lease, plan_id, plan.owner, item.segment_key, item.request, begun_at)
-
-
-def done(tx: Tx, taken: Taken) -> None:
-    """It was spoken. Raises `LeaseLost`, as the others do, and then nothing was written."""
-    plan = _settle(tx, taken)
-    claims.finish(tx, plan_items, taken.lease, state=ItemState.DONE.value, chore=None, due_at=now())
-    tx.run(update(plans).where(plans.c.id == taken.plan_id).values(failures=0, last_error=None))
-    _end_if_over(tx, plan)
-
-
-def failed(tx: Tx, taken: Taken, error: str) -> None:
-    """It cannot be spoken as it was asked for: the others go on."""
-    plan = _settle(tx, taken)
-    claims.finish(
-        tx,
-        plan_items,
-        taken.lease,
-        state=ItemState.FAILED.value,
-        chore=None,
-        last_error=error[:500],
-        due_at=now(),
-    )
-    _end_if_over(tx, plan)
-
-
-def rest(tx: Tx, taken: Taken, error: str, *, retry_after: float | None, whole_plan: bool) -> None:
-    """It may be spoken later. With `whole_plan` nothing else of the plan is tried before: what
-    kept this item from being spoken would keep the others too."""
-    plan = _settle(tx, taken)
-    claims.fail(tx, plan_items, taken.lease, error, retry_after=retry_after)
-    if whole_plan:
-        failures = plan.failures + 1
-        pause_seconds = max(claims.delay_seconds(failures), retry_after or 0.0)
-        resting = update(plans).where(plans.c.id == taken.plan_id)
-        tx.run(
-            resting.values(failures=failures, next_at=now() + pause_seconds, last_error=error[:500])
-        )
-
-
-def stop(tx: Tx, taken: Taken, why: str) -> None:
-    """The purse of its owner has no room for it: the plan is over its budget."""
-    plan = _settle(tx, taken)
-    claims.release(tx, plan_items, taken.lease)
-    _stop(tx, plan, why)
-
-
-def give_back(tx: Tx, taken: Taken) -> None:
-    """It was not begun, or goes on without us: whoever comes next finds out."""
-    _settle(tx, taken)
-    claims.release(tx, plan_items, taken.lease)
-
-
-# --- money ----------------------------------------------------------------------------------
-
-
-def _paid(tx: Tx, owner: str, segment_key: str, since: float) -> int:
-    """What the owner paid for the segment since then, or may have."""
-    mine = select(func.coalesce(func.sum(intents.c.cost_billionths), 0)).where(
-        intents.c.segment_key == segment_key,
-        intents.c.owner == owner,
-        intents.c.made_at >= since,
-    )
-    return int(tx.run(mine).scalar_one())
-
-
-def _settle(tx: Tx, taken: Taken) -> AnyRow:
-    """What is known of the cost stands in place of the estimate. Answers the plan."""
-    plan = _take_plan(tx, taken.plan_id)
-    counted = select(plan_items.c.counted_billionths).where(plan_items.c.id == taken.lease.row_id)
-    before = int(tx.run(counted).scalar_one())
-    paid = _paid(tx, taken.owner, taken.segment_key, taken.begun_at)
-    _count(tx, taken.plan_id, taken.lease.row_id, before, paid - before)
-    tx.wakes = True
-    return plan
-
-
-def _count(tx: Tx, plan_id: str, item_id: int, before: int, more: int, **values: object) -> None:
-    of_item = update(plan_items).where(plan_items.c.id == item_id)
-    tx.run(of_item.values(counted_billionths=before + more, **values))
-    if more:
-        tx.run(_ADVANCE, {"of_plan": plan_id, "more": more})
-
-
-def _is_beyond(plan: AnyRow, item: AnyRow, more: int) -> bool:
-    """What costs nothing is within every budget."""
-    if plan.budget_billionths is None or not item.estimate_billionths:
-        return False
-    return bool(plan.spent_billionths + more > plan.budget_billionths)
-
-
-def _wait_or_stop(tx: Tx, plan: AnyRow, item: AnyRow, clock: float) -> float | None:
-    in_hand = and_(plan_items.c.lease_token.is_not(None), plan_items.c.due_at > clock)
-    until = tx.run(
-        select(func.min(plan_items.c.due_at)).where(
-            plan_items.c.plan_id == plan.id, _WAITING, in_hand
-        )
-    ).scalar_one()
-    if until is not None:
-        return float(until - clock)
-    _stop(
-        tx,
-        plan,
-        f"{plan.spent_billionths / BILLION:.4f} of {plan.budget_billionths / BILLION:.4f} "
-        f"{plan.currency} are spent, and the next segment may cost "
-        f"{item.estimate_billionths / BILLION:.4f} {plan.currency}",
-    )
-    return None
-
-
-def _stop(tx: Tx, plan: AnyRow, why: str) -> None:
-    running_still = and_(plans.c.id == plan.id, plans.c.state == PlanState.RUNNING.value)
-    over = update(plans).where(running_still)
-    tx.run(over.values(state=PlanState.OVER_BUDGET.value, last_error=why[:500]))
-
-
 # --- rows -----------------------------------------------------------------------------------
 
 
-def _take_plan(tx: Tx, plan_id: str) -> AnyRow:
+def take_row(tx: Tx, plan_id: str) -> AnyRow:
     return tx.run(select(plans).where(plans.c.id == plan_id).with_for_update()).one()
-
-
-def _next_item(tx: Tx, plan_id: str) -> AnyRow | None:
-    due = (
-        select(plan_items)
-        .where(plan_items.c.plan_id == plan_id, _WAITING, plan_items.c.due_at <= now())
-        .order_by(plan_items.c.place)
-        .limit(1)
-    )
-    return tx.run(due.with_for_update(skip_locked=True)).first()
-
-
-def _wait_or_end(tx: Tx, plan: AnyRow, clock: float) -> float | None:
-    soonest = select(func.min(plan_items.c.due_at)).where(plan_items.c.plan_id == plan.id, _WAITING)
-    due_at = tx.run(soonest).scalar_one()
-    if due_at is not None:
-        return max(0.0, float(due_at - clock))
-    _end_if_over(tx, plan)
-    return None
-
-
-def _end_if_over(tx: Tx, plan: AnyRow) -> None:
-    """A plan with nothing left is done; a standing one waits for more."""
-    if plan.standing:
-        return
-    left = exists().where(plan_items.c.plan_id == plan.id, _WAITING)
-    ended = update(plans).where(
-        plans.c.id == plan.id, plans.c.state == PlanState.RUNNING.value, ~left
-    )
-    tx.run(ended.values(state=PlanState.DONE.value))
 
 
 def _turn(tx: Tx, plan_id: str, to: PlanState, may: Collection[PlanState]) -> bool:
@@ -501,14 +305,14 @@ def _mark_spoken(tx: Tx, plan_id: str) -> None:
         segments.c.key == plan_items.c.segment_key, segments.c.digest.is_not(None)
     )
     waiting = update(plan_items).where(
-        plan_items.c.plan_id == plan_id, _WAITING, there.correlate(plan_items).exists()
+        plan_items.c.plan_id == plan_id, WAITING, there.correlate(plan_items).exists()
     )
     tx.run(waiting.values(state=ItemState.DONE.value, chore=None))
 
 
 def _item_row(plan: AnyRow, item: NewItem) -> Mapping[str, object]:
     number = plan.texts + item.text_number
-    by_text = plan.sequence == Ordering.TEXT.value
+    by_text = plan.ordering == Ordering.TEXT.value
     return {
         "segment_key": item.segment_key,
         "request": item.request,
@@ -522,7 +326,8 @@ def _item_row(plan: AnyRow, item: NewItem) -> Mapping[str, object]:
 
 def _texts_of(tx: Tx, keys: Collection[str]) -> dict[str, str]:
     """By the thousand: a statement takes 32,766 values on SQLite."""
-    ordered, found = sorted(keys), {}
+    ordered = sorted(keys)
+    found: dict[str, str] = {}
     for start in range(0, len(ordered), KEYS_AT_ONCE):
         some = segments.c.key.in_(ordered[start : start + KEYS_AT_ONCE])
         rows = tx.run(select(segments.c.key, segments.c.text).where(some))
@@ -550,7 +355,7 @@ def _progress(tx: Tx, which: ColumnElement[bool]) -> dict[str, AnyRow]:
             total(1, is_failed, "failed"),
             func.sum(plan_items.c.characters).label("characters"),
             total(plan_items.c.characters, is_done, "characters_done"),
-            total(plan_items.c.estimate_billionths, _WAITING, "left_billionths"),
+            total(plan_items.c.estimate_billionths, WAITING, "left_billionths"),
         )
         .where(which)
         .group_by(plan_items.c.plan_id)
@@ -574,7 +379,7 @@ def _plan_of(row: AnyRow, far: AnyRow | None = None) -> Plan:
         spent=Money(row.spent_billionths, row.currency),
         rate_per_minute=row.rate_per_minute,
         window=row.window,
-        sequence=Ordering(row.sequence),
+        order=Ordering(row.ordering),
         standing=row.standing,
         state=PlanState(row.state),
         error=row.last_error,

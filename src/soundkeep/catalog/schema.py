@@ -322,7 +322,7 @@ plans = Table(
     Column("currency", Text, nullable=False),  # "" where no price is known
     Column("rate_per_minute", Double),
     Column("window", Text),
-    Column("sequence", Text, nullable=False),
+    Column("ordering", Text, nullable=False),
     Column("standing", Boolean, nullable=False),
     Column("texts", BigInteger, nullable=False),  # how many were taken up
     Column("state", Text, nullable=False),

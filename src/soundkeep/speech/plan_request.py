@@ -1,5 +1,5 @@
-"""A plan as it is asked for, parsed at the edge: texts × voices, and how fast, when and for how
-much they may be spoken.
+"""A plan as it is asked for, parsed at the edge: texts, voices, and how fast, when and for
+how much they may be spoken.
 
 What its texts have in common is a request for speech without a text (`request.py`), so a plan
 pays for exactly what a later request finds. Fields that are not given are None.
@@ -87,7 +87,9 @@ def plan_request(fields: Mapping[str, object]) -> PlanRequest:
     """
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
-        raise BadSpeech(f"there is no field {ascii(unknown[0])[:40]}; there are {FIELDS}")
+        raise BadSpeech(
+            f"there is no field {ascii(unknown[0])[:40]}; there are {', '.join(FIELDS)}"
+        )
     given = {name: value for name, value in fields.items() if value is not None}
     common = {name: given[name] for name in given if name not in (*OF_PLANS, "text", "voice")}
     form = speech_request({**common, "text": _NEVER_SPOKEN})
@@ -101,7 +103,7 @@ def plan_request(fields: Mapping[str, object]) -> PlanRequest:
         texts=_texts(given, form, may_be_none=standing),
         voices=_voices(given),
         name=_name(given.get("name", "")),
-        budget=_budget(given.get("budget")),
+        budget=budget_of(given.get("budget")),
         rate_per_minute=_rate(given.get("rate")),
         window=_window(given.get("window")),
         order=_order(given.get("order", Ordering.TEXT.value)),
@@ -148,7 +150,7 @@ def _name(value: object) -> str:
     return title_text(value)
 
 
-def _budget(value: object) -> Decimal | None:
+def budget_of(value: object) -> Decimal | None:
     """A number, or a text that is one: `"0.1"` is a tenth, and `0.1` is nearly one."""
     if value is None:
         return None

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import structlog
 
@@ -42,12 +43,14 @@ from soundkeep.errors import (
 )
 from soundkeep.model import Money, new_track_id
 from soundkeep.settings import SpeechSettings
+from soundkeep.shown import when
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.keys import asked_of, canonical, segment_key
 from soundkeep.speech.plan_request import PlanRequest, Window
+from soundkeep.speech.request import SpeechRequest
 
 POLL_SECONDS = 2.0
 GATHER_SECONDS = 0.05  # after a wake-up: what comes in a burst is looked for once
@@ -116,7 +119,9 @@ class Plans:
 
     async def pause(self, plan_id: str) -> Plan:
         """Begins nothing more until it is resumed. Raises `NoSuchPlan`, `PlanIsOver`."""
-        return self._turned(await self._catalog.write(plans.pause, plan_id), await self.find(plan_id))
+        return self._turned(
+            await self._catalog.write(plans.pause, plan_id), await self.find(plan_id)
+        )
 
     async def resume(self, plan_id: str, budget: Decimal | None = None) -> Plan:
         """Goes on, also with what failed, under another budget if one is given. Raises as
@@ -154,6 +159,11 @@ class Plans:
         return tuple(sorted(voices, key=lambda voice: -heard.get(voice, 0)))
 
     # --- working them off -------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether this process has anything of a plan in hand."""
+        return any(self._in_hand.values())
 
     async def work(self) -> None:
         """Has plans spoken until it is cancelled. Any number of processes may."""
@@ -303,6 +313,41 @@ class Plans:
         items = await asyncio.to_thread(_items, engine, asked, voices)
         keys = [each.speech_key for each in heard]
         await self._catalog.write(plans.take_up, plan.id, voices, items, keys)
+
+
+def plan_json(plan: Plan, failing: Iterable[Failing] = ()) -> dict[str, Any]:
+    """A plan as it looks over HTTP and on the command line."""
+    far, budget = plan.progress, plan.budget
+    return {
+        "id": plan.id,
+        "owner": plan.owner,
+        "name": plan.name,
+        "state": plan.state.value,
+        "error": plan.error,
+        "engine": plan.engine,
+        "model": plan.model,
+        "voices": list(plan.voices),
+        "format": plan.format,
+        "collection": plan.collection,
+        "standing": plan.standing,
+        "order": plan.order.value,
+        "rate": plan.rate_per_minute,
+        "window": plan.window,
+        "created_at": when(plan.created_at),
+        "segments": far.segments,
+        "segments_done": far.done,
+        "segments_failed": far.failed,
+        "characters": far.characters,
+        "characters_done": far.characters_done,
+        "budget": None if budget is None else float(budget.amount),
+        "spent": float(plan.spent.amount),
+        "estimate_left": float(far.left.amount),
+        "currency": plan.spent.currency or None,
+        "failing": [
+            {"segment": each.segment_key, "state": each.state.value, "error": each.error}
+            for each in failing
+        ],
+    }
 
 
 def _plan(request: PlanRequest, form: Chosen, voices: Sequence[str]) -> Plan:

@@ -17,8 +17,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -44,7 +44,7 @@ plans = Table(
     Column("currency", Text, nullable=False),
     Column("rate_per_minute", Double),
     Column("window", Text),
-    Column("sequence", Text, nullable=False),
+    Column("ordering", Text, nullable=False),
     Column("standing", Boolean, nullable=False),
     Column("texts", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
