@@ -230,6 +230,7 @@ def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Sp
         assembler=assembler,
         timekeeper=timekeeper,
         reader=keep.reader,
+        rules=keep.rules,
         settings=settings.speech,
     )
 

@@ -152,8 +152,8 @@ async def test_the_figures_are_the_sums_of_what_was_flushed_and_paid(catalog: Ca
     heard = Heard("anna", "fake", "tts-1", "nova", "USD")
     other = Heard("ben", "fake", "tts-1", "echo", "USD")
     first = {heard: Count(3, 1, 3 * COST.billionths, 2, 0.5), other: Count(1, 0, 7, 0, 0.0)}
-    await catalog.write(speech.flush, first, {"key": 3})
-    await catalog.write(speech.flush, {heard: Count(hits=4)}, {"key": 4})
+    await catalog.write(speech.flush, first, {"key": 3}, {"s": 2})
+    await catalog.write(speech.flush, {heard: Count(hits=4)}, {"key": 4}, {})
     figures = await catalog.read(speech.figures)
     assert (figures.hits, figures.misses, figures.hit_rate, figures.unknown) == (8, 1, 8 / 9, 0)
     assert figures.spent == (COST,)

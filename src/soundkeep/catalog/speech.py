@@ -232,19 +232,10 @@ def worth_of(tx: Tx, keys: Sequence[str]) -> list[Worth]:
     found: list[Worth] = []
     for first in range(0, len(keys), PAGE):
         page = set(keys[first : first + PAGE])
-        sums = select(
-            *who, func.count().label("count"), func.sum(table.cost_billionths).label("cost")
-        )
-        found += (
-            Worth(
-                row.engine,
-                row.model,
-                row.voice,
-                row.count,
-                Money(int(row.cost or 0), row.currency or ""),
-            )
-            for row in tx.run(sums.where(table.key.in_(page)).group_by(*who))
-        )
+        sums = (func.count().label("number"), func.sum(table.cost_billionths).label("cost"))
+        for row in tx.run(select(*who, *sums).where(table.key.in_(page)).group_by(*who)):
+            cost = Money(int(row.cost or 0), row.currency or "")
+            found.append(Worth(row.engine, row.model, row.voice, row.number, cost))
     return found
 
 

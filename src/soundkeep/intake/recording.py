@@ -121,6 +121,20 @@ def record_speech(
     return needed
 
 
+def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) -> Track:
+    """Makes a track of a sound that is kept already, in all its stores or on the way there.
+
+    Raises `IdTaken` or `PathTaken`, and then nothing was recorded.
+    """
+    blobs.take(tx, blob.digest)
+    held = copies.of_blob(tx, blob.digest)
+    track, change = _name(tx, new, blob, rules, held)
+    if change is not None:
+        planning.apply(tx, blob, change, lane)
+        sidecar_planning.want(tx, blob, track, rules, held)
+    return track
+
+
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:
     """Deletes a track and opens its receipt; None if there is no such track, nor ever was."""
     track = tracks.find(tx, track_id)

@@ -14,14 +14,19 @@ assemble it, which costs no money.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from soundkeep.catalog import blobs, speech
+from soundkeep.catalog import blobs, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.speech import Worth
+from soundkeep.copies.placement import Rules
 from soundkeep.errors import SoundkeepError, Unplayable
-from soundkeep.model import Blob, Money, Segment
+from soundkeep.intake import recording
+from soundkeep.intake.recording import NewTrack
+from soundkeep.model import Blob, Lane, Money, Segment, Track, Visibility
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import SpeechSettings
 from soundkeep.speech.assembly import Assembler, row_of
@@ -31,6 +36,9 @@ from soundkeep.speech.request import SpeechRequest
 from soundkeep.speech.script import Script
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.speech.timing import Timing
+
+COLLECTION = "speech"  # of what was asked for without one
+TITLE_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,7 @@ class Speeches:
         assembler: Assembler,
         timekeeper: Timekeeper,
         reader: Reader,
+        rules: Rules,
         settings: SpeechSettings,
     ) -> None:
         self.chooser = chooser
@@ -82,8 +91,10 @@ class Speeches:
         self._assembler = assembler
         self._timekeeper = timekeeper
         self._reader = reader
+        self._rules = rules
         self._settings = settings
         self._assembling: dict[str, asyncio.Task[Kept]] = {}
+        self._tasks: set[asyncio.Task[Kept]] = set()
 
     async def say(self, request: SpeechRequest) -> Answer:
         """What was asked for: there already, or on its way. The request's owner pays.
@@ -98,12 +109,31 @@ class Speeches:
         """The same for a request of which all is decided."""
         if chosen.is_one_take:
             said = await self._generation.ask(chosen.asked[0], chosen.request.owner)
-            return _OneTake(self, chosen, said)
+            return _OneTake(chosen, said, self._started(self._note(chosen, said)))
         found = await self._catalog.read(_find, chosen.key)
         if found is not None:
             self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
             return _Whole(self, chosen, Kept(chosen, found.blob))
         return _Coming(self, chosen, *self._assembly(chosen))
+
+    async def track(self, kept: Kept) -> Track:
+        """The owner's track of this speech in the request's collection, made at first use.
+
+        Other audio under its path is what the speech was before it was revoked: it is replaced.
+        Raises `CatalogUnavailable`.
+        """
+        request = kept.chosen.request
+        collection = request.collection or COLLECTION
+        new = NewTrack(
+            owner=request.owner,
+            path=f"{collection}/{kept.chosen.key}.{kept.blob.sound.extension}",
+            title=_title(request.shown),
+            visibility=Visibility(self._settings.visibility),
+            metadata=dict(request.metadata),
+        )
+        return await self._catalog.write(
+            _track, kept.chosen.key, collection, new, kept.blob, self._rules
+        )
 
     async def timing(self, key: str, language: str | None = None) -> tuple[Script, Timing] | None:
         """A speech's text and when its words are heard; None if there is no such speech, or nobody
@@ -117,9 +147,9 @@ class Speeches:
 
     async def close(self) -> None:
         """Assemblies are broken off: what was spoken for them is kept, and they can be had anew."""
-        for task in self._assembling.values():
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._assembling.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def bytes_of(self, kept: Kept) -> AsyncGenerator[bytes, None]:
         """What is sent of a speech that is kept: verified, without the head that only we need."""
@@ -127,18 +157,32 @@ class Speeches:
         async for piece in self._reader.open(kept.blob, head_bytes):
             yield piece
 
+    def _started(self, work: Coroutine[Any, Any, Kept]) -> asyncio.Task[Kept]:
+        """What ends by itself, whatever becomes of its caller."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Kept]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # known to whoever still waits
+
     # --- one take ---------------------------------------------------------------------------
 
-    async def note(self, chosen: Chosen, segment: Segment) -> Blob:
-        """Writes down that one segment is the speech, and answers with its sound."""
+    async def _note(self, chosen: Chosen, said: Said) -> Kept:
+        """Writes down that one segment is the speech, whether or not its caller is still there."""
+        segment = await said.segment()
         found = await self._catalog.read(_find, chosen.key)
-        if found is not None and found.blob.digest == segment.digest:
-            return found.blob
-        await self._catalog.write(speech.record_speech, row_of(chosen, segment.digest))
+        if found is None or found.blob.digest != segment.digest:
+            await self._catalog.write(speech.record_speech, row_of(chosen, segment.digest))
         blob = await self._catalog.read(blobs.find, segment.digest)
         if blob is None:
             raise Unplayable(f"the segment {segment.key} has no sound")
-        return blob
+        if not said.paid:
+            return Kept(chosen, blob)
+        return Kept(chosen, blob, 1, segment.characters, segment.cost)
 
     # --- assembling -------------------------------------------------------------------------
 
@@ -147,14 +191,9 @@ class Speeches:
         there = self._assembling.get(chosen.key)
         if there is not None:
             return there, False
-        task = self._assembling[chosen.key] = asyncio.create_task(self._assemble(chosen))
-        task.add_done_callback(lambda done: self._assembled(chosen.key, done))
+        task = self._assembling[chosen.key] = self._started(self._assemble(chosen))
+        task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
         return task, True
-
-    def _assembled(self, key: str, done: asyncio.Task[Kept]) -> None:
-        del self._assembling[key]
-        if not done.cancelled():
-            done.exception()  # known to whoever still waits
 
     async def _assemble(self, chosen: Chosen) -> Kept:
         said = await self._segments(chosen)
@@ -197,16 +236,12 @@ class Speeches:
 class _OneTake(Answer):
     """What the engine speaks is the speech: it may be heard while it is spoken."""
 
-    def __init__(self, speeches: Speeches, chosen: Chosen, said: Said) -> None:
-        self._speeches, self.chosen, self._said = speeches, chosen, said
+    def __init__(self, chosen: Chosen, said: Said, task: asyncio.Task[Kept]) -> None:
+        self.chosen, self._said, self._task = chosen, said, task
         self.hit = said.hit
 
     async def kept(self) -> Kept:
-        segment = await self._said.segment()
-        blob = await self._speeches.note(self.chosen, segment)
-        if not self._said.paid:
-            return Kept(self.chosen, blob)
-        return Kept(self.chosen, blob, 1, segment.characters, segment.cost)
+        return await asyncio.shield(self._task)
 
     def pieces(self) -> AsyncGenerator[bytes, None]:
         return self._said.pieces()
@@ -261,6 +296,25 @@ def _find(tx: Tx, key: str) -> _Found | None:
     if found is None or blob is None:
         return None
     return _Found(blob, speech.worth_of(tx, found.segments))
+
+
+def _track(tx: Tx, key: str, collection: str, new: NewTrack, blob: Blob, rules: Rules) -> Track:
+    """The track that is there, unless its audio is another by now, or a new one."""
+    known = speech.track_of(tx, key, new.owner, collection)
+    there = tracks.find(tx, known) if known else None
+    if there is not None and there.blob.digest == blob.digest:
+        return there
+    track = recording.name_kept(
+        tx, replace(new, replace=True), blob, rules=rules, lane=Lane.INTERACTIVE
+    )
+    speech.note_track(tx, key, new.owner, collection, track.id)
+    return track
+
+
+def _title(shown: str) -> str:
+    """The first words, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in shown[: 4 * TITLE_CHARS])
+    return textwrap.shorten(line, TITLE_CHARS, placeholder=" \u2026") or line.strip()[:TITLE_CHARS]
 
 
 def _sum(amounts: Iterable[Money]) -> Money:
