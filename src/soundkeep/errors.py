@@ -114,6 +114,12 @@ class BadSpeech(BadInput):
     code = "bad_speech"
 
 
+class BadUrl(BadInput):
+    """The address is none that may be asked."""
+
+    code = "bad_url"
+
+
 class RangeNotSatisfiable(BadInput):
     """The range lies beyond the end of the sound."""
 
@@ -236,6 +242,12 @@ class JailFailed(SoundkeepError):
     """The process that decodes foreign bytes could not be used."""
 
     code = "decoder_unavailable"
+
+
+class UrlUnavailable(SoundkeepError):
+    """The address could not be read."""
+
+    code = "url_unavailable"
 
 
 class Unplayable(SoundkeepError):

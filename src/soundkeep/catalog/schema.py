@@ -242,6 +242,14 @@ speeches = Table(
     Column("hits", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("script", Text),  # JSON: the shown text, and where its segments lie
+    Column("last_heard_at", Double),
+)
+
+speech_keys = Table(
+    "speech_keys",
+    metadata,
+    Column("other_key", ByteText, primary_key=True),  # of an import
+    Column("speech_key", ByteText, nullable=False, index=True),
 )
 
 SPEECH = (segments, speeches)  # what names a blob besides tracks

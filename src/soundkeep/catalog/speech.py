@@ -29,6 +29,7 @@ from soundkeep.catalog.schema import (
     segment_keys,
     segments,
     speech_hits,
+    speech_keys,
     speech_tracks,
     speeches,
 )
@@ -197,7 +198,13 @@ _HEARD_SEGMENT = (
 _HEARD_SPEECH = (
     update(speeches)
     .where(speeches.c.key == bindparam("of_key"))
-    .values(hits=speeches.c.hits + bindparam("more"))
+    .values(hits=speeches.c.hits + bindparam("more"), last_heard_at=now())
+)
+_SPEECH_BY_KEY = select(speeches).where(speeches.c.key == bindparam("of_key"))
+_SPEECH_BY_OTHER_KEY = (
+    select(speeches)
+    .join(speech_keys, speech_keys.c.speech_key == speeches.c.key)
+    .where(speech_keys.c.other_key == bindparam("of_key"))
 )
 
 
@@ -382,8 +389,10 @@ def release_dead(tx: Tx, host: str) -> int:
 
 
 def find_speech(tx: Tx, key: str) -> Speech | None:
-    """The speech of this key, if it was ever asked for."""
-    row = tx.run(select(speeches).where(speeches.c.key == key)).first()
+    """The speech of this key, or of one that it is also known by, if it was ever asked for."""
+    row = tx.run(_SPEECH_BY_KEY, {"of_key": key}).first()
+    if row is None:
+        row = tx.run(_SPEECH_BY_OTHER_KEY, {"of_key": key}).first()
     if row is None:
         return None
     return Speech(

@@ -43,6 +43,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.WriteFailed, 503),
     (errors.CatalogUnavailable, 503),
     (errors.JailFailed, 503),
+    (errors.UrlUnavailable, 502),
     (errors.Unplayable, 503),
     (errors.OverBudget, 402),  # which no SDK tries again
     (errors.TakeRefused, 502),
