@@ -42,6 +42,7 @@ from soundkeep.intake import spool
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
+from soundkeep.outbound import Outbound
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import AUDIO_TYPES, Settings
 from soundkeep.speech.assembly import Assembler, Desk
@@ -50,10 +51,12 @@ from soundkeep.speech.engines.espeak import EspeakEngine
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.judging import judging
+from soundkeep.speech.leading import Leader, Where
 from soundkeep.speech.plans import Plans
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
+from soundkeep.speech.table_import import TableImport
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
@@ -81,6 +84,7 @@ class House:
     generation: Generation
     speeches: Speeches
     plans: Plans
+    tables: TableImport
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -173,8 +177,18 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             settings=settings.speech,
             holder=keep.holder,
         )
+        tables = TableImport(
+            catalog=catalog,
+            chooser=speeches.chooser,
+            spool=spooled,
+            examiner=Examiner(jail, settings.limits.types),
+            outbound=Outbound(settings.outbound),
+            add_track=keep.add,
+            rules=rules,
+            settings=settings,
+        )
         all_kinds = kinds(copier, dropper, keeper)
-        yield House(keep, all_kinds, frame, outages, generation, speeches, plans)
+        yield House(keep, all_kinds, frame, outages, generation, speeches, plans, tables)
 
 
 def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
@@ -186,7 +200,7 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
         catalog=keep.catalog,
         spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
-        judge=accept,
+        judge=judging(keep.jail),
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,

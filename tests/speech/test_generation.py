@@ -28,7 +28,7 @@ from soundkeep.speech.leading import Take, Verdict
 from soundkeep.speech.live import HELD_BACK_BYTES
 from soundkeep.worker import Worker
 from sounds import wav
-from speech.scripted import ScriptedEngine, asked
+from speech.scripted import ScriptedEngine, accept, asked
 
 SOUND = wav(500_000, seed=11)
 KEY = segment_key(asked())
@@ -44,10 +44,16 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+def speak_with(house: House, engine: ScriptedEngine) -> None:
+    """What it says is noise of a known size, which our own judge would refuse."""
+    house.generation.engines = {"scripted": engine}
+    house.generation.leader.judge = accept
+
+
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     async with build.opened(settings) as house:
-        house.generation.engines = {"scripted": ScriptedEngine(SOUND)}
+        speak_with(house, ScriptedEngine(SOUND))
         yield house
 
 
@@ -198,7 +204,7 @@ async def test_over_budget_is_told_to_the_payer_alone(settings: Settings) -> Non
     poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
     async with build.opened(settings.model_copy(update={"speech": poor})) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         anna, ben = [await house.generation.ask(asked(), payer) for payer in ("anna", "ben")]
         refused, segment = await asyncio.gather(
             anna.segment(), ben.segment(), return_exceptions=True
@@ -414,7 +420,7 @@ async def test_a_long_call_keeps_its_lease(settings: Settings) -> None:
     brief = settings.model_copy(update={"speech": SpeechSettings(lease_seconds=1)})
     async with build.opened(brief) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(house.generation.segment(asked(), "anna"))
         await until(lambda: engine.calls == 1)
@@ -434,7 +440,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
     monkeypatch.setattr(generation_module, "CLOSE_SECONDS", 0.1)
     async with build.opened(settings) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(heard_or_code(house.generation))
         await until(lambda: engine.calls == 1)
@@ -442,7 +448,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     async with build.opened(settings) as house:
-        house.generation.engines = {"scripted": ScriptedEngine(SOUND)}
+        speak_with(house, ScriptedEngine(SOUND))
         assert await hear(house.generation) == SOUND
         assert await states(house) == [IntentState.UNKNOWN, IntentState.DONE]
 
@@ -450,7 +456,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
 async def test_what_is_being_spoken_is_kept_before_a_process_ends(settings: Settings) -> None:
     async with build.opened(settings) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(house.generation.segment(asked(), "anna"))
         await until(lambda: engine.calls == 1)

@@ -57,8 +57,8 @@ def _sources(job: Job) -> Iterator[Iterator[AudioFrame]]:
     if rendering.sources:
         yield pcm.joined(rendering.sources, rendering.source_rate_hz)
         return
-    with open(job.path, "rb") as file, pcm.decoded(file, job.demuxer) as frames:
-        yield frames
+    with open(job.path, "rb") as file, pcm.decoding(file, job.demuxer) as frames:
+        yield iter(frames)
 
 
 def _write(frames: Iterator[AudioFrame], target: _Target, rendering: Rendering) -> int:

@@ -14,7 +14,7 @@ from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.schema import now, segments, speech_keys, speeches
 from soundkeep.catalog.speech import Count, Heard, Requested, Speech
 from soundkeep.digest import Digest
-from soundkeep.model import Lane, SegmentState
+from soundkeep.model import Lane, Money, SegmentState
 
 
 def is_there(tx: Tx, key: str) -> bool:
@@ -24,25 +24,40 @@ def is_there(tx: Tx, key: str) -> bool:
 
 
 def add_speech(tx: Tx, new: Speech, last_heard_at: float | None) -> bool:
-    """Records a speech with its sound; answers whether there was none of it before."""
+    """Records a speech with its sound; answers whether it had none before."""
     assert new.digest is not None
+    brought = {
+        "digest": new.digest.raw,
+        "script": json.dumps(new.script) if new.script is not None else None,
+        "hits": new.hits,
+        "last_heard_at": last_heard_at,
+    }
     row = conflict_insert(speeches, on_postgresql=tx.on_postgresql).values(
         key=new.key,
         format=new.format,
         segments=json.dumps(new.segments),
-        digest=new.digest.raw,
-        script=json.dumps(new.script) if new.script is not None else None,
-        hits=new.hits,
         created_at=now(),
-        last_heard_at=last_heard_at,
+        **brought,
     )
-    return tx.run(row.on_conflict_do_nothing()).rowcount == 1
+    adding = row.on_conflict_do_update(
+        index_elements=[speeches.c.key], set_=brought, where=speeches.c.digest.is_(None)
+    )
+    return tx.run(adding).rowcount == 1
 
 
-def add_segment(tx: Tx, new: Requested, digest: Digest, hits: int) -> bool:
-    """Records a segment as it was spoken elsewhere, unless it is there or being spoken here."""
-    spoken = {"state": SegmentState.PRESENT.value, "digest": digest.raw, "chore": None}
-    paid = {"characters": len(new.text), "cost_billionths": 0, "currency": "", "hits": hits}
+def add_segment(tx: Tx, new: Requested, digest: Digest, worth: Money, hits: int) -> None:
+    """Records a segment as it was spoken elsewhere, unless it is there or being spoken here.
+    `worth` is what it would cost here."""
+    brought = {
+        "state": SegmentState.PRESENT.value,
+        "digest": digest.raw,
+        "chore": None,
+        "characters": len(new.text),
+        "cost_billionths": worth.billionths,
+        "currency": worth.currency,
+        "hits": hits,
+        "last_error": None,
+    }
     row = conflict_insert(segments, on_postgresql=tx.on_postgresql).values(
         key=new.key,
         request=new.request,
@@ -56,14 +71,10 @@ def add_segment(tx: Tx, new: Requested, digest: Digest, hits: int) -> bool:
         lane=Lane.BULK.value,
         due_at=now(),
         attempts=0,
-        **spoken,
-        **paid,
+        **brought,
     )
     free = segments.c.digest.is_(None) & segments.c.lease_token.is_(None)
-    adding = row.on_conflict_do_update(
-        index_elements=[segments.c.key], set_={**spoken, **paid, "last_error": None}, where=free
-    )
-    return tx.run(adding).rowcount == 1
+    tx.run(row.on_conflict_do_update(index_elements=[segments.c.key], set_=brought, where=free))
 
 
 def also_known_as(tx: Tx, speech_key: str, others: Collection[str]) -> None:

@@ -48,7 +48,7 @@ from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines.interface import Bill, Engine
+from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
 
@@ -68,6 +68,7 @@ class Take:
     path: Path
     sound: Sound
     asked: Asked
+    format: AudioFormat | None  # that of `asked.format`
     bill: Bill
 
 
@@ -79,12 +80,7 @@ class Verdict:
     reason: str = ""
 
 
-Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]
-
-
-async def accept(take: Take) -> Verdict:
-    """Accepts whatever is a sound at all, which was found out before."""
-    return Verdict(accepted=True)
+Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]  # `judging.py` has the one we go by
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +214,7 @@ class Leader:
             blob = await self._insist(
                 lambda: known_or_examined(self._catalog, self._examiner, taken.landed)
             )
-            take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
-            verdict = await self.judge(take)
+            verdict = await self.judge(call.take(taken, blob.sound))
         except (NotAudio, TypeNotAllowed) as error:
             verdict = Verdict(accepted=False, reason=str(error))
         except SoundkeepError as error:  # the judge could not be asked
@@ -361,6 +356,10 @@ class _Call:
 
     def unknown(self, error: SoundkeepError) -> Outcome:
         return Outcome(IntentState.UNKNOWN, error=str(error))
+
+    def take(self, taken: _Taken, sound: Sound) -> Take:
+        format_ = self.engine.caps.format(self.asked.format)
+        return Take(taken.landed.path, sound, self.asked, format_, taken.bill)
 
     def segment(self, blob: Blob, timing: Mapping[str, Any] | None, outcome: Outcome) -> Segment:
         return Segment(

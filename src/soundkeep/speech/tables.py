@@ -87,7 +87,8 @@ class Entry:
     """What a line says, each field of its type. `audio` is bytes, an address or a path."""
 
     key: str | None
-    speech: Mapping[str, object]  # as fields of a request for speech; no text where there is none
+    text: str | None
+    speech: Mapping[str, Any]  # the other fields of a request for it
     audio: bytes | str
     id: str | None
     path: str | None
@@ -138,6 +139,7 @@ class Mapped:
         collection = self._text(line, "collection")
         entry = Entry(
             key=key,
+            text=self._text(line, "text"),
             speech=self._speech(line),
             audio=bytes(audio) if isinstance(audio, bytes | memoryview) else str(audio),
             id=track_id(id_) if id_ else None,
@@ -149,17 +151,13 @@ class Mapped:
             last_heard_at=_when(self._first(line, "last_heard") or metadata.get(LAST_HEARD)),
             metadata=metadata,
         )
-        if not (entry.key or entry.speech or entry.id):
+        if not (entry.key or entry.text or entry.id):
             raise BadInput("it has no key, no text and no id")
         return entry
 
-    def _speech(self, line: Line) -> dict[str, object]:
-        words = self._first(line, "text")
-        if words is None:
-            return {}
-        given: dict[str, object] = {"text": str(words)}
-        for name in ("voice", "engine", "model", "language"):
-            given[name] = self._text(line, name)
+    def _speech(self, line: Line) -> dict[str, Any]:
+        names = ("voice", "engine", "model", "language")
+        given: dict[str, Any] = {name: self._text(line, name) for name in names}
         speed = self._first(line, "speed")
         given["speed"] = None if speed is None else _number("speed", speed)
         return given
