@@ -27,6 +27,7 @@ from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import plan_items as plan_items_table
+from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -44,6 +45,7 @@ from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.outbound import Outbound
 from soundkeep.reading.reader import Reader
+from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser
@@ -66,7 +68,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
-ASSEMBLING = "assembling"  # likewise; what lies there is of speeches being made
+ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -85,6 +87,7 @@ class House:
     speeches: Speeches
     plans: Plans
     tables: TableImport
+    renderer: Renderer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -170,25 +173,32 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(generation.close)
         speeches = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        plans = Plans(
-            catalog=catalog,
+        yield House(
+            keep=keep,
+            kinds=kinds(copier, dropper, keeper),
+            frame=frame,
+            outages=outages,
             generation=generation,
-            chooser=speeches.chooser,
-            settings=settings.speech,
-            holder=keep.holder,
+            speeches=speeches,
+            plans=Plans(
+                catalog=catalog,
+                generation=generation,
+                chooser=speeches.chooser,
+                settings=settings.speech,
+                holder=keep.holder,
+            ),
+            tables=TableImport(
+                catalog=catalog,
+                chooser=speeches.chooser,
+                spool=spooled,
+                examiner=Examiner(jail, settings.limits.types),
+                outbound=Outbound(settings.outbound),
+                add_track=keep.add,
+                rules=rules,
+                settings=settings,
+            ),
+            renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
         )
-        tables = TableImport(
-            catalog=catalog,
-            chooser=speeches.chooser,
-            spool=spooled,
-            examiner=Examiner(jail, settings.limits.types),
-            outbound=Outbound(settings.outbound),
-            add_track=keep.add,
-            rules=rules,
-            settings=settings,
-        )
-        all_kinds = kinds(copier, dropper, keeper)
-        yield House(keep, all_kinds, frame, outages, generation, speeches, plans, tables)
 
 
 def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
@@ -273,7 +283,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table, plan_items_table):
+    for table in (copies_table, sidecars_table, renditions_table, plan_items_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

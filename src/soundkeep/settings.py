@@ -153,6 +153,7 @@ class _StoreTable(_Table):
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
     sidecar_key: str = "tracks/{track_id}.json"
     delivery: Literal["stream", "redirect"] = "stream"
+    renditions: tuple[str, ...] = ()  # formats in which tracks placed here are also to be had
     max_bytes: int | None = Field(None, gt=0)
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)

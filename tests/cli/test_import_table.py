@@ -1,4 +1,4 @@
-"""`soundkeep import --csv` and `--database`: a table of speech goes in by one command, and again."""
+"""`import --csv` and `import --database`: a table of speech goes in by one command, and again."""
 
 from __future__ import annotations
 

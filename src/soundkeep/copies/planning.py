@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, facts, speech, tracks
+from soundkeep.catalog import blobs, copies, facts, renditions, speech, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies import sidecar_planning
-from soundkeep.copies.placement import Rules, allowed, may_lie, place
+from soundkeep.copies.placement import Rules, allowed, may_lie, place, renditions_of
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Copy, CopyState, Lane, Name, Track, Wish
 
@@ -67,13 +67,22 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    with_sidecars = [name for name in names if isinstance(name, Track)]
-    sidecar_planning.replan(tx, blob, rules, with_sidecars, names_before, current)
+    named = [name for name in names if isinstance(name, Track)]
+    sidecar_planning.replan(tx, blob, rules, named, names_before, current)
+    for track in named:
+        want_renditions(tx, track, rules, lane)
 
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
     """Everything that names a blob: tracks, and speech."""
     return [*tracks.naming(tx, digest), *speech.naming(tx, digest)]
+
+
+def want_renditions(tx: Tx, track: Track, rules: Rules, lane: Lane) -> None:
+    """Asks for what the stores of a track want it in besides. Renditions have none themselves."""
+    formats = renditions_of(track, rules)
+    if formats and not renditions.is_one(tx, track.id):
+        renditions.want(tx, track.id, formats, lane)
 
 
 def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
