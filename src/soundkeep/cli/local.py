@@ -16,8 +16,8 @@ from soundkeep.intake.spool import Announced
 from soundkeep.keep import Wanted
 from soundkeep.model import Lane, Operation, Receipt
 from soundkeep.settings import Settings
+from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request
-from soundkeep.speech.plans import plan_json
 from soundkeep.worker import Worker
 
 STOP_SECONDS = 5.0

@@ -16,22 +16,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 import structlog
 
 from soundkeep.catalog import claims, plan_items, plans, speech
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.plan_items import Taken
-from soundkeep.catalog.plans import Failing, NewItem, Ordering, Plan, PlanState
+from soundkeep.catalog.plans import Failing, Ordering, Plan
 from soundkeep.catalog.schema import plan_items as items_table
 from soundkeep.errors import (
     BadInput,
-    BadSpeech,
     EngineRefused,
     EngineThrottled,
     EngineUnavailable,
@@ -41,14 +39,12 @@ from soundkeep.errors import (
     PlanIsOver,
     SoundkeepError,
 )
-from soundkeep.model import Money, new_track_id
 from soundkeep.settings import SpeechSettings
-from soundkeep.shown import when
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.choosing import Chooser, Chosen
-from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.keys import asked_of, canonical, segment_key
+from soundkeep.speech.keys import asked_of
+from soundkeep.speech.plan_form import budget_in, first_written, items_of
 from soundkeep.speech.plan_request import PlanRequest, Window
 from soundkeep.speech.request import SpeechRequest
 
@@ -95,8 +91,8 @@ class Plans:
         if request.order is Ordering.POPULAR:
             voices = await self._popular_first(form.engine.name, request.form.owner, voices)
         asked = [one for text in request.texts for one in await self._asked(text, voices[0])]
-        items = await asyncio.to_thread(_items, form.engine, asked, voices)
-        plan = _plan(request, form, voices)
+        items = await asyncio.to_thread(items_of, form.engine, asked, voices)
+        plan = first_written(request, form, voices)
         await self._catalog.write(plans.make, plan, items)
         return await self.find(plan.id)
 
@@ -127,7 +123,7 @@ class Plans:
         """Goes on, also with what failed, under another budget if one is given. Raises as
         `pause`."""
         plan = await self.find(plan_id)
-        more = None if budget is None else _budget(budget, plan.spent.currency, plan.engine)
+        more = None if budget is None else budget_in(budget, plan.spent.currency, plan.engine)
         turned = await self._catalog.write(plans.resume, plan_id, more)
         return self._turned(turned, await self.find(plan_id))
 
@@ -310,99 +306,9 @@ class Plans:
         texts = dict.fromkeys(text for each in heard for text in each.texts)
         asked = [replace(form, text=text) for text in texts]
         engine = self._generation.engines[plan.engine]
-        items = await asyncio.to_thread(_items, engine, asked, voices)
+        items = await asyncio.to_thread(items_of, engine, asked, voices)
         keys = [each.speech_key for each in heard]
         await self._catalog.write(plans.take_up, plan.id, voices, items, keys)
-
-
-def plan_json(plan: Plan, failing: Iterable[Failing] = ()) -> dict[str, Any]:
-    """A plan as it looks over HTTP and on the command line."""
-    far, budget = plan.progress, plan.budget
-    return {
-        "id": plan.id,
-        "owner": plan.owner,
-        "name": plan.name,
-        "state": plan.state.value,
-        "error": plan.error,
-        "engine": plan.engine,
-        "model": plan.model,
-        "voices": list(plan.voices),
-        "format": plan.format,
-        "collection": plan.collection,
-        "standing": plan.standing,
-        "order": plan.order.value,
-        "rate": plan.rate_per_minute,
-        "window": plan.window,
-        "created_at": when(plan.created_at),
-        "segments": far.segments,
-        "segments_done": far.done,
-        "segments_failed": far.failed,
-        "characters": far.characters,
-        "characters_done": far.characters_done,
-        "budget": None if budget is None else float(budget.amount),
-        "spent": float(plan.spent.amount),
-        "estimate_left": float(far.left.amount),
-        "currency": plan.spent.currency or None,
-        "failing": [
-            {"segment": each.segment_key, "state": each.state.value, "error": each.error}
-            for each in failing
-        ],
-    }
-
-
-def _plan(request: PlanRequest, form: Chosen, voices: Sequence[str]) -> Plan:
-    """The plan as it is written down first."""
-    currency = form.engine.estimate(form.asked[0]).currency or ""
-    budget = request.budget
-    return Plan(
-        id=new_track_id(),
-        owner=request.form.owner,
-        name=request.name,
-        engine=form.engine.name,
-        model=form.model,
-        request=canonical(replace(form.asked[0], text="", voice="")).decode(),
-        format=form.output.name,
-        voices=tuple(voices),
-        collection=request.form.collection,
-        budget=None if budget is None else _budget(budget, currency, form.engine.name),
-        spent=Money(0, currency),
-        rate_per_minute=request.rate_per_minute,
-        window=request.window.text if request.window else None,
-        order=request.order,
-        standing=request.standing,
-        state=PlanState.RUNNING,
-        error=None,
-        created_at=0.0,  # the database's clock decides
-    )
-
-
-def _budget(budget: Decimal, currency: str, engine: str) -> Money:
-    if not currency:
-        raise BadSpeech(
-            f"a budget needs to know what {engine} costs: set speech.engines.{engine}.price"
-        )
-    return Money.of(budget, currency)
-
-
-def _items(engine: Engine, texts: Sequence[Asked], voices: Iterable[str]) -> list[NewItem]:
-    """Each text in each voice. What an engine is asked is what it is paid for: `estimate` knows."""
-    return [
-        _item(engine, replace(asked, voice=voice), text_number, voice_number)
-        for voice_number, voice in enumerate(voices)
-        for text_number, asked in enumerate(texts)
-    ]
-
-
-def _item(engine: Engine, asked: Asked, text_number: int, voice_number: int) -> NewItem:
-    bill = engine.estimate(asked)
-    return NewItem(
-        segment_key=segment_key(asked),
-        request=canonical(asked).decode(),
-        text_number=text_number,
-        voice_number=voice_number,
-        characters=len(asked.text),
-        estimate=Money.of(bill.cost, bill.currency),
-    )
 
 
 def _written(error: SoundkeepError) -> str:

@@ -9,8 +9,8 @@ from fastapi.responses import JSONResponse
 
 from soundkeep import shown
 from soundkeep.errors import BadInput
+from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request
-from soundkeep.speech.plans import plan_json
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.context import Admin, Context, Working
 
