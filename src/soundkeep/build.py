@@ -47,6 +47,7 @@ from soundkeep.outbound import Outbound
 from soundkeep.reading.reader import Reader
 from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser
 from soundkeep.speech.engines.espeak import EspeakEngine
@@ -56,6 +57,7 @@ from soundkeep.speech.generation import Generation
 from soundkeep.speech.judging import judging
 from soundkeep.speech.leading import Leader, Where
 from soundkeep.speech.plans import Plans
+from soundkeep.speech.revoking import Revoker
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.table_import import TableImport
@@ -87,6 +89,8 @@ class House:
     speeches: Speeches
     plans: Plans
     tables: TableImport
+    aside: Aside
+    revoker: Revoker
     renderer: Renderer
 
     def concurrency(self, store: str) -> int:
@@ -96,8 +100,9 @@ class House:
         return (table and table.concurrency) or settings.worker.concurrency
 
     async def tidy(self) -> None:
-        """Removes what interrupted uploads and puts left behind."""
+        """Removes what interrupted uploads and puts left behind, and old refused takes."""
         keep = self.keep
+        await self.aside.sweep()
         await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
         for name in keep.settings.stores:
             try:
@@ -168,7 +173,8 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        generation = _make_generation(settings, keep, closing)
+        aside = _make_aside(settings, keep)
+        generation = _make_generation(settings, keep, aside, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
         speeches = _make_speeches(settings, keep, generation)
@@ -197,11 +203,30 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
                 rules=rules,
                 settings=settings,
             ),
+            aside=aside,
+            revoker=Revoker(catalog, rules),
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
         )
 
 
-def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
+def _make_aside(settings: Settings, keep: Keep) -> Aside:
+    """Where takes are kept that were refused."""
+    return Aside(
+        settings.data_directory / REFUSED_TAKES,
+        settings.host_name,
+        catalog=keep.catalog,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        inbox=settings.inbox_name,
+        linger_seconds=settings.inbox.linger_seconds,
+        keep_seconds=settings.speech.keep_refused_days * 86_400,
+    )
+
+
+def _make_generation(
+    settings: Settings, keep: Keep, aside: Aside, closing: AsyncExitStack
+) -> Generation:
     """What has text spoken, by the engines of the settings."""
     engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
     for engine in engines.values():
@@ -211,11 +236,11 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
         spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
         judge=judging(keep.jail),
+        aside=aside,
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
             linger_seconds=settings.inbox.linger_seconds,
-            aside=settings.data_directory / REFUSED_TAKES,
             host=settings.host_name,
         ),
         lease_seconds=settings.speech.lease_seconds,

@@ -199,6 +199,12 @@ class NoSuchPlan(SoundkeepError):
     code = "no_such_plan"
 
 
+class NoSuchTake(SoundkeepError):
+    """No such take is kept aside here."""
+
+    code = "no_such_take"
+
+
 class NoSuchStore(SoundkeepError):
     """There is no store of this name."""
 

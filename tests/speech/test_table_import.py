@@ -19,7 +19,7 @@ from sqlalchemy import LargeBinary, bindparam, create_engine, select, text
 from servers.fake_provider import API_KEY, Fake, running
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import imports, speech
+from soundkeep.catalog import hits, imports, speech
 from soundkeep.catalog.schema import speeches
 from soundkeep.catalog.speech import Speech
 from soundkeep.catalog.tracks import Query
@@ -163,7 +163,7 @@ async def test_the_old_key_finds_the_speech_and_its_statistics_come_along(
     assert (found.key, found.hits, found.segments) == (OLD_KEY, 7, ())
     last = select(speeches.c.last_heard_at)
     assert await house.keep.catalog.read(lambda tx: tx.run(last).scalar_one()) == 1791201600
-    [voice] = (await house.keep.catalog.read(speech.figures)).voices
+    [voice] = (await house.keep.catalog.read(hits.figures)).voices
     assert (voice.engine, voice.voice, voice.hits) == ("fake", "nova", 7)
     assert fake.charges()["calls"] == 0
 
@@ -284,7 +284,7 @@ async def test_it_goes_on_where_it_was_and_counts_no_hit_twice(house: House, fil
     again = await taken(house, files, *rows, said=said)
     assert again == [Became.THERE] * 2 + [Became.TAKEN] * 2
     assert await taken(house, files, *rows, said=said) == [Became.THERE] * 4
-    assert (await house.keep.catalog.read(speech.figures)).hits == 12
+    assert (await house.keep.catalog.read(hits.figures)).hits == 12
     assert [(await found_by(house, f"key-{n}")).hits for n in range(4)] == [3] * 4
 
 
@@ -331,7 +331,7 @@ async def test_what_cannot_be_taken_says_why_and_leaves_nothing(
     with pytest.raises((errors.BadInput, errors.EngineRefused), match=why):
         await taken(house, files, row | cells, said=said)
     assert not await house.keep.catalog.read(imports.is_there, OLD_KEY)
-    assert (await house.keep.catalog.read(speech.figures)).hits == 0
+    assert (await house.keep.catalog.read(hits.figures)).hits == 0
     inbox = house.keep.settings.inbox_directory / "uploads"
     assert not inbox.exists() or not list(inbox.iterdir())
     assert fake.charges()["calls"] == 0

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
+from soundkeep.catalog import hits as hits_of
 from soundkeep.catalog import speech
 from soundkeep.catalog.database import Tx, conflict_insert
+from soundkeep.catalog.hits import Count, Heard
 from soundkeep.catalog.schema import now, segments, speech_keys, speeches
-from soundkeep.catalog.speech import Count, Heard, Requested, Speech
+from soundkeep.catalog.speech import Requested, Speech
 from soundkeep.digest import Digest
 from soundkeep.model import Lane, Money, SegmentState
 
@@ -88,4 +90,4 @@ def also_known_as(tx: Tx, speech_key: str, others: Collection[str]) -> None:
 def carry_over(tx: Tx, heard: Heard, hits: int) -> None:
     """Hits that were counted elsewhere: they say which voices are popular."""
     if hits:
-        speech.flush(tx, {heard: Count(hits=hits)}, {}, {})
+        hits_of.flush(tx, {heard: Count(hits=hits)}, {}, {})

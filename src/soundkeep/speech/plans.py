@@ -23,7 +23,7 @@ from decimal import Decimal
 
 import structlog
 
-from soundkeep.catalog import claims, plan_items, plans, speech
+from soundkeep.catalog import claims, hits, plan_items, plans
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.plan_items import Taken
 from soundkeep.catalog.plans import Failing, Ordering, Plan
@@ -148,7 +148,7 @@ class Plans:
     async def _popular_first(
         self, engine: str, owner: str, voices: Sequence[str]
     ) -> tuple[str, ...]:
-        figures = await self._catalog.read(speech.figures, owner)
+        figures = await self._catalog.read(hits.figures, owner)
         heard = {
             each.voice: each.hits + each.misses for each in figures.voices if each.engine == engine
         }

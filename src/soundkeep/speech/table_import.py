@@ -17,7 +17,8 @@ from typing import Any
 
 from soundkeep.catalog import imports, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.speech import Heard, Requested, Speech
+from soundkeep.catalog.hits import Heard
+from soundkeep.catalog.speech import Requested, Speech
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import BadInput, NotAudio
 from soundkeep.intake import recording

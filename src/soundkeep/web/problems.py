@@ -38,6 +38,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.NoSuchTrack, 404),
     (errors.NoSuchStore, 404),
     (errors.NoSuchPlan, 404),
+    (errors.NoSuchTake, 404),
     (errors.Unauthorized, 401),
     (errors.DiskFull, 507),
     (errors.WriteFailed, 503),
