@@ -6,6 +6,7 @@ PORT ?= 8000
 DATA ?= ./data
 TEST_MINUTES ?= 50
 TESTS ?= tests
+TEST_PROCESSES ?= 2# most tests wait for servers: two at once take little more than half the time
 
 export UV_PROJECT_ENVIRONMENT ?= .venv
 export UV_PYTHON_DOWNLOADS = never
@@ -43,7 +44,7 @@ run: $(READY_TO_RUN) ## Serve on http://127.0.0.1:8000 (PORT=…, DATA=./data)
 test: lint ## Check the form, the types and every promise (TESTS=tests/stores for a part)
 	@scripts/bring-nginx
 	@timeout --kill-after=30s $(TEST_MINUTES)m $(PYTHON) -m pytest \
-		-m "not drill" -o faulthandler_timeout=300 $(TESTS)
+		-m "not drill" -o faulthandler_timeout=300 -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 
 drill: $(READY_TO_TEST) ## Run the long forms: hundreds of kills and faults
 	@scripts/bring-nginx

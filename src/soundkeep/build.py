@@ -10,6 +10,7 @@ A store that is out at start is no reason not to start: its circuit opens, and i
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -41,10 +43,21 @@ from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
+from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.aside import Aside
+from soundkeep.speech.assembly import Assembler, Desk
+from soundkeep.speech.choosing import Chooser
+from soundkeep.speech.engines.espeak import EspeakEngine
+from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.judging import judging
+from soundkeep.speech.leading import Leader, Where
+from soundkeep.speech.revoking import Revoker
+from soundkeep.speech.sounds import Sounds
+from soundkeep.speech.speeches import Speeches
+from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
@@ -53,6 +66,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
+ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -68,6 +82,10 @@ class House:
     frame: Frame
     outages: Outages
     generation: Generation
+    speeches: Speeches
+    aside: Aside
+    revoker: Revoker
+    renderer: Renderer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -76,8 +94,9 @@ class House:
         return (table and table.concurrency) or settings.worker.concurrency
 
     async def tidy(self) -> None:
-        """Removes what interrupted uploads and puts left behind."""
+        """Removes what interrupted uploads and puts left behind, and old refused takes."""
         keep = self.keep
+        await self.aside.sweep()
         await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
         for name in keep.settings.stores:
             try:
@@ -148,14 +167,42 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        generation = _make_generation(settings, keep, spooled, closing)
+        aside = _make_aside(settings, keep)
+        generation = _make_generation(settings, keep, aside, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation)
+        speeches = _make_speeches(settings, keep, generation)
+        closing.push_async_callback(speeches.close)
+        yield House(
+            keep=keep,
+            kinds=kinds(copier, dropper, keeper),
+            frame=frame,
+            outages=outages,
+            generation=generation,
+            speeches=speeches,
+            aside=aside,
+            revoker=Revoker(catalog, rules),
+            renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
+        )
+
+
+def _make_aside(settings: Settings, keep: Keep) -> Aside:
+    """Where takes are kept that were refused."""
+    return Aside(
+        settings.data_directory / REFUSED_TAKES,
+        settings.host_name,
+        catalog=keep.catalog,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        inbox=settings.inbox_name,
+        linger_seconds=settings.inbox.linger_seconds,
+        keep_seconds=settings.speech.keep_refused_days * 86_400,
+    )
 
 
 def _make_generation(
-    settings: Settings, keep: Keep, spooled: Spool, closing: AsyncExitStack
+    settings: Settings, keep: Keep, aside: Aside, closing: AsyncExitStack
 ) -> Generation:
     """What has text spoken, by the engines of the settings."""
     engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
@@ -163,14 +210,14 @@ def _make_generation(
         closing.push_async_callback(engine.close)
     leader = Leader(
         catalog=keep.catalog,
-        spool=spooled,
+        spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
-        judge=accept,
+        judge=judging(keep.jail),
+        aside=aside,
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
             linger_seconds=settings.inbox.linger_seconds,
-            aside=settings.data_directory / REFUSED_TAKES,
             host=settings.host_name,
         ),
         lease_seconds=settings.speech.lease_seconds,
@@ -186,6 +233,48 @@ def _make_generation(
     )
 
 
+def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Speeches:
+    """What makes speeches of segments."""
+    folder = settings.data_directory / ASSEMBLING
+    folder.mkdir(parents=True, exist_ok=True)
+    sounds = Sounds(keep.catalog, keep.reader, keep.jail)
+    timekeeper = Timekeeper(keep.catalog, sounds, _clock(generation.engines), folder)
+    assembler = Assembler(
+        catalog=keep.catalog,
+        sounds=sounds,
+        timekeeper=timekeeper,
+        jail=keep.jail,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        desk=Desk(folder, settings.inbox_name, settings.inbox.linger_seconds),
+    )
+    return Speeches(
+        catalog=keep.catalog,
+        generation=generation,
+        chooser=Chooser(generation.engines, settings.speech),
+        assembler=assembler,
+        timekeeper=timekeeper,
+        reader=keep.reader,
+        rules=keep.rules,
+        settings=settings.speech,
+    )
+
+
+def _speech_spool(settings: Settings) -> Spool:
+    """What we make ourselves has no limit but the disk: `limits.file_bytes` is for uploads."""
+    return Spool(
+        settings.inbox_directory,
+        file_bytes=sys.maxsize,
+        min_free_bytes=settings.inbox.min_free_bytes,
+    )
+
+
+def _clock(engines: Mapping[str, Engine]) -> Engine | None:
+    """The voice by which takes are aligned: the offline one, where it is installed."""
+    return next((engine for engine in engines.values() if isinstance(engine, EspeakEngine)), None)
+
+
 async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
     """The catalog, up to date, and free of what dead processes of this host still held."""
     try:
@@ -196,7 +285,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table):
+    for table in (copies_table, sidecars_table, renditions_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

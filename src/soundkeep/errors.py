@@ -90,6 +90,12 @@ class NotAudio(BadInput):
     code = "not_audio"
 
 
+class TooMuchSound(BadInput):
+    """The sound is longer than the limit, once it is decoded."""
+
+    code = "too_much_sound"
+
+
 class TypeNotAllowed(BadInput):
     """The audio is of a type that this installation does not take."""
 
@@ -173,6 +179,12 @@ class NoSuchTrack(SoundkeepError):
     """There is no such track."""
 
     code = "no_such_track"
+
+
+class NoSuchTake(SoundkeepError):
+    """No such take is kept aside here."""
+
+    code = "no_such_take"
 
 
 class NoSuchStore(SoundkeepError):

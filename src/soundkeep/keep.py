@@ -24,7 +24,7 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import blobs, claims, copies, coverage, sidecars, tracks
+from soundkeep.catalog import claims, copies, coverage, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
@@ -49,7 +49,8 @@ from soundkeep.errors import (
     SoundkeepError,
 )
 from soundkeep.intake import recording
-from soundkeep.intake.examine import Examiner
+from soundkeep.intake.examine import Examiner, known_or_examined
+from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox, NewTrack, Recorded
 from soundkeep.intake.spool import Announced, Landed, Spool
 from soundkeep.model import (
@@ -262,19 +263,11 @@ class Keep:
             await self._acknowledge(recorded, landed)
         return Added(recorded.track, recorded.created)
 
-    async def _discard_unless_recorded(self, landed: Landed) -> None:
-        """Asks first: a connection that broke under the commit does not say how that ended. If
-        nobody can be asked now the file stays, and is swept if it turns out to be unknown."""
-        inbox = self.settings.inbox_name
-        with suppress(*CATALOG_IS_OUT):
-            if await self.catalog.read(copies.unknown_keys, inbox, [landed.key]):
-                self._spool.discard(landed)
-
     async def _record(self, landed: Landed, new: NewTrack, lane: Lane) -> Recorded:
         """Makes it a track; what landed is kept for as long as it is needed."""
         inbox = self.settings.inbox
         try:
-            blob = await self._blob(landed)
+            blob = await known_or_examined(self.catalog, self._examiner, landed)
         except BaseException:
             self._spool.discard(landed)
             raise
@@ -290,20 +283,12 @@ class Keep:
                 lease_seconds=self.settings.policy.ack_seconds + self.settings.worker.lease_seconds,
             )
         except Exception:
-            await self._discard_unless_recorded(landed)
+            inbox_name = self.settings.inbox_name
+            await discard_unless_recorded(self.catalog, self._spool, inbox_name, landed)
             raise  # cancelled, the transaction may still end well; if not, the file is swept
         if recorded.inbox_copy is None:
             self._spool.discard(landed)
         return recorded
-
-    async def _blob(self, landed: Landed) -> Blob:
-        """What landed, examined unless these very bytes were before."""
-        fingerprint = landed.fingerprint
-        known = await self.catalog.read(blobs.find, fingerprint.digest)
-        if known is not None:
-            return known
-        sound = await self._examiner.examine(landed.path)
-        return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
 
     async def _acknowledge(self, recorded: Recorded, landed: Landed) -> None:
         """Makes the upload's own copies, in the order of `keep`, until enough are verified.

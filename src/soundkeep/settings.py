@@ -152,6 +152,7 @@ class _StoreTable(_Table):
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
     sidecar_key: str = "tracks/{track_id}.json"
     delivery: Literal["stream", "redirect"] = "stream"
+    renditions: tuple[str, ...] = ()  # formats in which tracks placed here are also to be had
     max_bytes: int | None = Field(None, gt=0)
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)
@@ -230,6 +231,7 @@ class _EngineTable(_Table):
     """What every kind of engine has."""
 
     model: str | None = Field(None, min_length=1)  # who asks for none gets this
+    voice: str | None = Field(None, min_length=1)  # likewise
     format: str | None = Field(None, min_length=1)  # in which segments are kept, by its own name
     concurrency: int = Field(2, ge=1)  # calls at once
 
@@ -238,6 +240,7 @@ class EspeakEngineSettings(_EngineTable):
     """The offline voice, in processes of this machine."""
 
     kind: Literal["espeak"]
+    voice: str | None = Field("en-us", min_length=1)
     sentence_seconds: float = Field(20, gt=0)  # for one sentence
 
 
@@ -290,8 +293,13 @@ class SpeechSettings(_Table):
     engines: dict[str, EngineSettings] = Field(
         default_factory=_default_engines, validate_default=True
     )
+    engine: str | None = None  # who speaks when none is asked for: the first in the table
+    share: Literal["all", "owner"] = "all"  # whether owners share what was said
+    visibility: Literal["private", "public"] = "private"  # of the tracks that speech is put in
+    at_once: int = Field(4, ge=1)  # segments of one speech
     budget: Decimal | None = Field(None, ge=0)  # of an owner and a month, in each currency
     budgets: dict[str, Decimal] = Field(default_factory=dict)  # of these owners instead
+    keep_refused_days: float = Field(30, ge=0)  # takes that were refused are kept aside so long
     lease_seconds: float = Field(30, ge=1)  # a generation whose process died is free after it
 
     def budget_of(self, owner: str) -> Decimal | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from decimal import Decimal
 
+from soundkeep.errors import EngineUnavailable
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import (
     AudioFormat,
@@ -17,6 +18,7 @@ from soundkeep.speech.engines.interface import (
     Spoken,
     Voice,
 )
+from soundkeep.speech.leading import Take, Verdict
 
 WAV = AudioFormat("wav", "wav", "audio/wav", "wav", 44100)
 PRICE = Price(Decimal(1000), "USD")  # a character costs 1
@@ -25,6 +27,11 @@ PIECE_BYTES = 32 * 1024
 
 def asked(text: str = "Hello.") -> Asked:
     return Asked("scripted", "m", "v", text, None, 1, {}, "wav")
+
+
+async def accept(take: Take) -> Verdict:
+    """The judge of tests that are about something else than sound."""
+    return Verdict(accepted=True)
 
 
 class ScriptedEngine:
@@ -37,6 +44,8 @@ class ScriptedEngine:
         self.audio = audio
         self.error: BaseException | None = None
         self.error_at = 0
+        self.marks = True  # whether it tells when its words are heard
+        self.lists = True  # whether it can be asked what it has
         self.calls = 0
         self.broken_off = 0
         self.may_begin = asyncio.Event()
@@ -48,6 +57,8 @@ class ScriptedEngine:
         return [Voice("v", "V")]
 
     async def models(self) -> list[Model]:
+        if not self.lists:
+            raise EngineUnavailable("it is out", charged=False)
         return [Model("m", "M", 5000)]
 
     def estimate(self, asked: Asked) -> Bill:
@@ -68,7 +79,7 @@ class ScriptedEngine:
         except (GeneratorExit, asyncio.CancelledError):
             self.broken_off += 1
             raise
-        marks = (Mark(0.0, 0.5, 0, len(asked.text), "word"),)
+        marks = (Mark(0.0, 0.5, 0, len(asked.text), "word"),) if self.marks else ()
         yield Spoken(marks=marks, bill=Bill.of(PRICE, len(asked.text), "request-1"))
 
     async def close(self) -> None:

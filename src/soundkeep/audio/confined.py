@@ -49,9 +49,13 @@ def cap(what: int, limit: int) -> None:
     resource.setrlimit(what, (limit, limit))
 
 
+def allow(what: int, limit: int) -> None:
+    """Bounds a resource until the next request, within what it is capped to."""
+    _, hard = resource.getrlimit(what)
+    resource.setrlimit(what, (limit, hard))
+
+
 def allow_cpu(seconds: int) -> None:
     """The limit counts from the process's birth, so it moves with each request."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    spent = int(used.ru_utime + used.ru_stime) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (spent + seconds, hard))
+    allow(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)

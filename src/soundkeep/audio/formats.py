@@ -1,4 +1,4 @@
-"""The formats we know, in one table: those we may take, and those we can only name."""
+"""The formats we know: those we may take, those we can only name, and those we can make."""
 
 from __future__ import annotations
 
@@ -41,3 +41,28 @@ _TABLE = (
 )
 
 FORMATS = {format_.name: format_ for format_ in _TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How a sound is made. Without a muxer it is bare samples (s16le, interleaved)."""
+
+    name: str
+    media_type: str
+    extension: str
+    muxer: str
+    codec: str
+    bit_rate: int = 0  # of each channel, if nothing else is asked for; 0: the coding is lossless
+
+
+_MADE = (
+    Coding("mp3", "audio/mpeg", "mp3", "mp3", "libmp3lame", 64_000),
+    Coding("opus", "audio/ogg", "opus", "ogg", "libopus", 32_000),
+    Coding("aac", "audio/aac", "aac", "adts", "aac", 64_000),
+    Coding("m4a", "audio/mp4", "m4a", "ipod", "aac", 64_000),
+    Coding("flac", "audio/flac", "flac", "flac", "flac"),
+    Coding("wav", "audio/wav", "wav", "wav", "pcm_s16le"),
+    Coding("pcm", "audio/pcm", "pcm", "", ""),
+)
+
+CODINGS = {coding.name: coding for coding in _MADE}

@@ -29,13 +29,17 @@ SILENCE = (  # a WAV of four samples
 )
 
 
+class NoSound(Exception):
+    """It can be opened, and holds nothing that we take. `str` says why."""
+
+
 def probe(path: str, demuxer: str) -> Findings:
     """Opens the file with this demuxer and no other. Never raises but `MemoryError`."""
     try:
         with open(path, "rb") as file:
             return _probe(file, demuxer)
-    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
-        return Findings(refusal=_words(error))
+    except (av.FFmpegError, OSError, ValueError, EOFError, NoSound) as error:
+        return Findings(refusal=words(error))
 
 
 def rehearse() -> None:
@@ -47,23 +51,44 @@ def rehearse() -> None:
     _probe(io.BytesIO(SILENCE), "wav")
 
 
-def _probe(file: Any, demuxer: str) -> Findings:
+def open_container(file: Any, demuxer: str) -> Any:
+    """As foreign bytes are opened: with this demuxer, from this file alone."""
     options = OPTIONS_OF.get(demuxer, OPTIONS)
     # Tags in no known coding are common, and no reason to refuse the sound.
-    with av.open(file, format=demuxer, options=options, metadata_errors="replace") as container:
+    return av.open(file, format=demuxer, options=options, metadata_errors="replace")
+
+
+def sound_of(container: Any) -> Any:
+    """Its one stream of sound. Raises `NoSound`."""
+    if any(_is_moving(stream) for stream in container.streams.video):
+        raise NoSound("it holds video")
+    if not container.streams.audio:
+        raise NoSound("it holds no sound")
+    stream = container.streams.audio[0]
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def words(error: Exception) -> str:
+    """Why something cannot be decoded."""
+    if isinstance(error, NoSound):
+        return str(error)
+    if not isinstance(error, av.FFmpegError):
+        return "it cannot be decoded"
+    reason = _printable(str(error.log[-1] if error.log else error.strerror))
+    return f"it cannot be decoded ({reason.rstrip('.')})"
+
+
+def _probe(file: Any, demuxer: str) -> Findings:
+    with open_container(file, demuxer) as container:
         return _measure(container)
 
 
 def _measure(container: Any) -> Findings:
-    if any(_is_moving(stream) for stream in container.streams.video):
-        return Findings(refusal="it holds video")
-    if not container.streams.audio:
-        return Findings(refusal="it holds no sound")
-    stream = container.streams.audio[0]
-    stream.codec_context.thread_count = 1
+    stream = sound_of(container)
     frame, duration, size = _walk(container, stream)
     if frame is None:
-        return Findings(refusal="not one frame of it can be decoded")
+        raise NoSound("not one frame of it can be decoded")
     return Findings(
         codec=stream.codec_context.codec.canonical_name,
         duration_seconds=round(duration, 6),
@@ -130,10 +155,3 @@ def _printable(text: str) -> str:
     """One line without control characters; Unicode's other spaces become plain ones."""
     plain = "".join(char if char.isprintable() else " " * char.isspace() for char in text)
     return plain.strip()[:MAX_TAG_CHARS].strip()
-
-
-def _words(error: Exception) -> str:
-    if not isinstance(error, av.FFmpegError):
-        return "it cannot be decoded"
-    reason = _printable(str(error.log[-1] if error.log else error.strerror))
-    return f"it cannot be decoded ({reason.rstrip('.')})"

@@ -67,13 +67,15 @@ class WarmProcesses(Generic[Answer]):
         self._idle: list[_Process[Answer]] = []
         self._closed = False
 
-    async def ask(self, request: msgspec.Struct) -> Answer:
-        """The answer of one of them. Raises `Overran`, `Died`, `DoesNotStart`."""
+    async def ask(self, request: msgspec.Struct, seconds: float | None = None) -> Answer:
+        """The answer of one of them, in this time or the usual. Raises `Overran`, `Died`,
+        `DoesNotStart`."""
+        seconds = seconds or self._seconds
         async with self._places:
             try:
-                return await self._ask(await self._take(), request)
+                return await self._ask(await self._take(), request, seconds)
             except Died:
-                return await self._ask(await self._start(), request)
+                return await self._ask(await self._start(), request, seconds)
 
     async def close(self) -> None:
         """Ends the idle ones at once, and busy ones when they have answered."""
@@ -81,8 +83,10 @@ class WarmProcesses(Generic[Answer]):
         while self._idle:
             await self._idle.pop().end()
 
-    async def _ask(self, process: _Process[Answer], request: msgspec.Struct) -> Answer:
-        answer = await _within(self._seconds, process, request)
+    async def _ask(
+        self, process: _Process[Answer], request: msgspec.Struct, seconds: float
+    ) -> Answer:
+        answer = await _within(seconds, process, request)
         if self._closed or process.requests >= self._requests_each:
             await process.end()
         else:

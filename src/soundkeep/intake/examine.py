@@ -6,8 +6,11 @@ from pathlib import Path
 
 from soundkeep.audio.jail import Jail
 from soundkeep.audio.sniff import sniff_file
+from soundkeep.catalog import blobs
+from soundkeep.catalog.database import Catalog
 from soundkeep.errors import NotAudio, TypeNotAllowed
-from soundkeep.model import Sound
+from soundkeep.intake.spool import Landed
+from soundkeep.model import Blob, Sound
 
 
 class Examiner:
@@ -27,3 +30,16 @@ class Examiner:
                 f"the content is {format_.name}; taken are {', '.join(self._types)} (limits.types)"
             )
         return await self._jail.probe(path, format_)
+
+
+async def known_or_examined(catalog: Catalog, examiner: Examiner, landed: Landed) -> Blob:
+    """What landed, examined unless these very bytes were before.
+
+    Raises what `examine` raises, and `CatalogUnavailable`.
+    """
+    fingerprint = landed.fingerprint
+    known = await catalog.read(blobs.find, fingerprint.digest)
+    if known is not None:
+        return known
+    sound = await examiner.examine(landed.path)
+    return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)

@@ -6,12 +6,15 @@ Only this host reads its inbox, so only this host can tell.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
 from soundkeep.catalog import copies
 from soundkeep.catalog.database import Catalog
+from soundkeep.errors import CatalogUnavailable, DiskFull
+from soundkeep.intake.spool import Landed, Spool
 from soundkeep.stores.interface import Store
 
 ABANDONED_AFTER = timedelta(hours=1)  # an upload that takes longer than this is not in order
@@ -33,6 +36,19 @@ async def name_losses(catalog: Catalog, inbox: Store) -> int:
     if lost:
         log.error("the inbox has lost uploads", inbox=inbox.name, lost=lost)
     return lost
+
+
+async def discard_unless_recorded(
+    catalog: Catalog, spool: Spool, inbox: str, landed: Landed
+) -> None:
+    """Removes what a transaction that failed did not record.
+
+    It asks first: a connection that broke under the commit does not say how that ended. If nobody
+    can be asked now the file stays, and is swept if it turns out to be unknown.
+    """
+    with suppress(CatalogUnavailable, DiskFull):
+        if await catalog.read(copies.unknown_keys, inbox, [landed.key]):
+            spool.discard(landed)
 
 
 async def remove_abandoned(catalog: Catalog, inbox: Store) -> int:

@@ -6,10 +6,12 @@ A hit that waited for its own transaction would cost more than the hit; a crash 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
-from soundkeep.catalog import speech
+from soundkeep.catalog import hits
 from soundkeep.catalog.database import Catalog
-from soundkeep.catalog.speech import Count, Heard
+from soundkeep.catalog.hits import Count, Heard
+from soundkeep.catalog.speech import Worth
 from soundkeep.errors import CatalogUnavailable, DiskFull
 from soundkeep.model import Segment
 
@@ -20,6 +22,7 @@ class Counts:
     def __init__(self) -> None:
         self._counts: defaultdict[Heard, Count] = defaultdict(Count)
         self._segment_hits: Counter[str] = Counter()
+        self._speech_hits: Counter[str] = Counter()
 
     def hit(self, owner: str, segment: Segment) -> None:
         """It was heard, and nothing was paid for that."""
@@ -27,6 +30,16 @@ class Counts:
         count.hits += 1
         count.saved_billionths += segment.cost.billionths
         self._segment_hits[segment.key] += 1
+
+    def heard(self, owner: str, speech_key: str, worth: Sequence[Worth]) -> None:
+        """A whole speech was heard: a hit for each of its segments."""
+        for part in worth:
+            count = self._counts[
+                Heard(owner, part.engine, part.model, part.voice, part.cost.currency)
+            ]
+            count.hits += part.count
+            count.saved_billionths += part.cost.billionths
+        self._speech_hits[speech_key] += 1
 
     def miss(self, owner: str, segment: Segment, first_byte_seconds: float | None) -> None:
         """It was spoken for this; the time is that from asking to the first byte."""
@@ -38,18 +51,20 @@ class Counts:
 
     async def flush(self, catalog: Catalog) -> None:
         """Writes it down; what cannot be written now is kept for the next time."""
-        counts, hits = dict(self._counts), dict(self._segment_hits)
+        counts = dict(self._counts)
+        segment_hits, speech_hits = dict(self._segment_hits), dict(self._speech_hits)
         if not counts:
             return
-        self._counts.clear()
-        self._segment_hits.clear()
+        for counter in (self._counts, self._segment_hits, self._speech_hits):
+            counter.clear()
         try:
-            await catalog.write(speech.flush, counts, hits)
+            await catalog.write(hits.flush, counts, segment_hits, speech_hits)
         except (CatalogUnavailable, DiskFull):
-            self._take_back(counts, hits)
+            self._segment_hits.update(segment_hits)
+            self._speech_hits.update(speech_hits)
+            self._take_back(counts)
 
-    def _take_back(self, counts: dict[Heard, Count], hits: dict[str, int]) -> None:
-        self._segment_hits.update(hits)
+    def _take_back(self, counts: dict[Heard, Count]) -> None:
         for heard, count in counts.items():
             here = self._counts[heard]
             here.hits += count.hits

@@ -63,6 +63,7 @@ class Said:
     """An answer for one caller. Leaving it early costs nobody anything."""
 
     hit: bool  # whether it was there when it was asked for
+    paid = False  # whether the engine was called for this caller; known with the segment
 
     async def segment(self) -> Segment:
         """The segment, once it is kept. Raises what `Generation.ask` names."""
@@ -350,7 +351,8 @@ class _Ride(Said):
 
     def _count(self, segment: Segment) -> None:
         """Who began the flight paid, if it called the engine; all others had it for nothing."""
-        if not self._counted and not (self._first and self._flight.led):
+        self.paid = self._first and self._flight.led
+        if not self._counted and not self.paid:
             self._generation.counts.hit(self._payer, segment)
         self._counted = True
 

@@ -9,7 +9,6 @@ somebody else is speaking by now, and only says what it cost.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -20,7 +19,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from soundkeep.catalog import blobs, claims, copies, money, speech
+from soundkeep.catalog import claims, money, speech
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState, Outcome
 from soundkeep.catalog.schema import segments
@@ -42,12 +41,14 @@ from soundkeep.errors import (
     WriteFailed,
 )
 from soundkeep.intake import recording
-from soundkeep.intake.examine import Examiner
+from soundkeep.intake.examine import Examiner, known_or_examined
+from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines.interface import Bill, Engine
+from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
 
@@ -67,6 +68,7 @@ class Take:
     path: Path
     sound: Sound
     asked: Asked
+    format: AudioFormat | None  # that of `asked.format`
     bill: Bill
 
 
@@ -78,21 +80,15 @@ class Verdict:
     reason: str = ""
 
 
-Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]
-
-
-async def accept(take: Take) -> Verdict:
-    """Accepts whatever is a sound at all, which was found out before."""
-    return Verdict(accepted=True)
+Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]  # `judging.py` has the one we go by
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where takes land, and where those are put aside that were refused."""
+    """Where takes land."""
 
     inbox: str
     linger_seconds: float
-    aside: Path
     host: str
 
 
@@ -114,6 +110,7 @@ class Leader:
         spool: Spool,
         examiner: Examiner,
         judge: Judge,
+        aside: Aside,
         rules: Rules,
         where: Where,
         lease_seconds: float,
@@ -122,6 +119,7 @@ class Leader:
         self._spool = spool
         self._examiner = examiner
         self.judge = judge
+        self._aside = aside
         self._rules = rules
         self._where = where
         self._lease_seconds = lease_seconds
@@ -214,9 +212,10 @@ class Leader:
     ) -> Segment:
         """Judges the take, and makes it the segment. Only then does any stream of it end well."""
         try:
-            blob = await self._blob(taken.landed)
-            take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
-            verdict = await self.judge(take)
+            blob = await self._insist(
+                lambda: known_or_examined(self._catalog, self._examiner, taken.landed)
+            )
+            verdict = await self.judge(call.take(taken, blob.sound))
         except (NotAudio, TypeNotAllowed) as error:
             verdict = Verdict(accepted=False, reason=str(error))
         except SoundkeepError as error:  # the judge could not be asked
@@ -229,25 +228,16 @@ class Leader:
         live.end()
         return segment
 
-    async def _blob(self, landed: Landed) -> Blob:
-        """What landed, examined unless these very bytes were before."""
-        fingerprint = landed.fingerprint
-        known = await self._insist(lambda: self._catalog.read(blobs.find, fingerprint.digest))
-        if known is not None:
-            return known
-        sound = await self._examiner.examine(landed.path)
-        return Blob(fingerprint.digest, fingerprint.size_bytes, fingerprint.chunk_hashes, sound)
-
     async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
         """Puts the take aside, so that a person can listen to it, and notes why."""
         error = TakeRefused(f"the take was refused: {verdict.reason}")
-        file = self._where.aside / f"{call.key}-{uuid.uuid4().hex}"
-        await asyncio.to_thread(_put_aside, taken.landed.path, file)
+        file = f"{call.key}-{uuid.uuid4().hex}"
+        await self._aside.put(taken.landed.path, file)
         log.warning("a take was refused", segment=call.key, reason=verdict.reason)
         await self._insist(
             lambda: self._catalog.write(
                 _write_refusal, call, call.done(taken.bill), error, verdict.reason,
-                self._where.host, file.name,
+                self._where.host, file,
             )
         )  # fmt: skip
         return error
@@ -281,9 +271,7 @@ class Leader:
         await self._insist(
             lambda: self._catalog.write(money.settle, call.claimed.intent_id, outcome)
         )
-        inbox = self._where.inbox
-        if await self._catalog.read(copies.unknown_keys, inbox, [landed.key]):
-            self._spool.discard(landed)
+        await discard_unless_recorded(self._catalog, self._spool, self._where.inbox, landed)
         raise LeaseLost
 
     async def _note(self, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
@@ -370,6 +358,10 @@ class _Call:
     def unknown(self, error: SoundkeepError) -> Outcome:
         return Outcome(IntentState.UNKNOWN, error=str(error))
 
+    def take(self, taken: _Taken, sound: Sound) -> Take:
+        format_ = self.engine.caps.format(self.asked.format)
+        return Take(taken.landed.path, sound, self.asked, format_, taken.bill)
+
     def segment(self, blob: Blob, timing: Mapping[str, Any] | None, outcome: Outcome) -> Segment:
         return Segment(
             key=self.key,
@@ -422,15 +414,6 @@ def _write_refusal(
 def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
     money.settle(tx, call.claimed.intent_id, outcome)
     claims.release(tx, segments, call.claimed.lease)
-
-
-# --- takes ----------------------------------------------------------------------------------
-
-
-def _put_aside(path: Path, file: Path) -> None:
-    """The inbox may lie on another disk than what is put aside."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, file)
 
 
 def _timing(marks: list[Mark]) -> Mapping[str, Any] | None:

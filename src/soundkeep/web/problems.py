@@ -27,6 +27,7 @@ TITLES = {
 # The most specific first; the first that fits decides.
 STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.UploadTooLarge, 413),
+    (errors.TooMuchSound, 413),
     (errors.NotAudio, 415),
     (errors.TypeNotAllowed, 415),
     (errors.DigestMismatch, 422),
@@ -36,6 +37,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.Conflict, 409),
     (errors.NoSuchTrack, 404),
     (errors.NoSuchStore, 404),
+    (errors.NoSuchTake, 404),
     (errors.Unauthorized, 401),
     (errors.DiskFull, 507),
     (errors.WriteFailed, 503),

@@ -25,6 +25,8 @@ ROUTES = (
     Route("GET", "/api/tracks/{track_id}/receipt", "proof of a deletion"),
     Route("GET", "/api/tracks/{track_id}/copies", "where a track's copies are"),
     Route("GET OPTIONS", "/api/tracks/{track_id}/sources", "where a track plays", guarded=False),
+    Route("POST", "/api/tracks/{track_id}/renditions", "make a track in another format"),
+    Route("GET", "/api/tracks/{track_id}/renditions", "the formats that a track is there in"),
     Route("POST", "/api/tracks/{track_id}/sync", "push a track to a store, or withdraw it"),
     Route("POST", "/api/sync", "push many tracks, or withdraw them"),
     Route("GET", "/api/copies", "the ledger"),

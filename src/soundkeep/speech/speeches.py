@@ -1,0 +1,325 @@
+"""Whole speeches: a request becomes sound, from what was said before and what must be said anew.
+
+    answer = await speeches.say(request)
+    async for piece in answer.pieces(): ...     # live where that can be
+    kept = await answer.kept()                   # once all of it is in the ledger
+
+One take in the engine's master format is passed on while it is spoken. Everything else answers
+when it is assembled: each segment by itself is had from the cache or the engine
+(`generation.py`), all are joined and encoded once (`assembly.py`), and the whole is a blob of its
+own. In this process all who ask for one speech share its assembly; in two processes both may
+assemble it, which costs no money.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from soundkeep.catalog import blobs, speech, tracks
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.speech import Worth
+from soundkeep.copies.placement import Rules
+from soundkeep.errors import SoundkeepError, Unplayable
+from soundkeep.intake import recording
+from soundkeep.intake.recording import NewTrack
+from soundkeep.model import Blob, Lane, Money, Segment, Track, Visibility
+from soundkeep.reading.reader import Reader
+from soundkeep.settings import SpeechSettings
+from soundkeep.speech.assembly import Assembler, row_of
+from soundkeep.speech.choosing import Chooser, Chosen
+from soundkeep.speech.generation import Generation, Said
+from soundkeep.speech.request import SpeechRequest
+from soundkeep.speech.script import Script
+from soundkeep.speech.timekeeping import Timekeeper
+from soundkeep.speech.timing import Timing
+
+COLLECTION = "speech"  # of what was asked for without one
+TITLE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A speech as it lies in the stores, and what it cost this caller."""
+
+    chosen: Chosen
+    blob: Blob
+    generated: int = 0  # segments for which the engine was called on behalf of this caller
+    characters_paid: int = 0
+    cost: Money = Money()  # noqa: RUF009 - a frozen value
+
+
+class Answer:
+    """A speech for one caller. Leaving it early costs nobody anything."""
+
+    chosen: Chosen
+    hit: bool  # whether all of it was there when it was asked for
+
+    async def kept(self) -> Kept:
+        """The speech, once it is kept. Raises what `Speeches.say` names."""
+        raise NotImplementedError
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """What is sent, from its first byte; a stream that ends without an error has all of it.
+
+        Raises the same. Close it with `aclosing`.
+        """
+        raise NotImplementedError
+
+
+class Speeches:
+    """Everything that can be heard of texts."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        generation: Generation,
+        chooser: Chooser,
+        assembler: Assembler,
+        timekeeper: Timekeeper,
+        reader: Reader,
+        rules: Rules,
+        settings: SpeechSettings,
+    ) -> None:
+        self.chooser = chooser
+        self._catalog = catalog
+        self._generation = generation
+        self._assembler = assembler
+        self._timekeeper = timekeeper
+        self._reader = reader
+        self._rules = rules
+        self._settings = settings
+        self._assembling: dict[str, asyncio.Task[Kept]] = {}
+        self._tasks: set[asyncio.Task[Kept]] = set()
+
+    async def say(self, request: SpeechRequest) -> Answer:
+        """What was asked for: there already, or on its way. The request's owner pays.
+
+        Raises what `Chooser.choose` names and `CatalogUnavailable`; what is said of the answer
+        later raises besides `EngineError`, `OverBudget`, `TakeRefused`, `WriteFailed`,
+        `JailFailed` and `Unplayable`.
+        """
+        return await self.answer(await self.chooser.choose(request))
+
+    async def answer(self, chosen: Chosen) -> Answer:
+        """The same for a request of which all is decided."""
+        if chosen.is_one_take:
+            said = await self._generation.ask(chosen.asked[0], chosen.request.owner)
+            return _OneTake(chosen, said, self._started(self._note(chosen, said)))
+        found = await self._catalog.read(_find, chosen.key)
+        if found is not None:
+            self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
+            return _Whole(self, chosen, Kept(chosen, found.blob))
+        return _Coming(self, chosen, *self._assembly(chosen))
+
+    async def track(self, kept: Kept) -> Track:
+        """The owner's track of this speech in the request's collection, made at first use.
+
+        Other audio under its path is what the speech was before it was revoked: it is replaced.
+        Raises `CatalogUnavailable`.
+        """
+        request = kept.chosen.request
+        collection = request.collection or COLLECTION
+        new = NewTrack(
+            owner=request.owner,
+            path=f"{collection}/{kept.chosen.key}.{kept.blob.sound.extension}",
+            title=_title(request.shown),
+            visibility=Visibility(self._settings.visibility),
+            metadata=dict(request.metadata),
+        )
+        return await self._catalog.write(
+            _track, kept.chosen.key, collection, new, kept.blob, self._rules
+        )
+
+    async def timing(self, key: str, language: str | None = None) -> tuple[Script, Timing] | None:
+        """A speech's text and when its words are heard; None if there is no such speech, or nobody
+        knows its text. Raises `Unplayable`, `JailFailed`, `CatalogUnavailable`."""
+        found = await self._catalog.read(speech.find_speech, key)
+        if found is None or found.script is None:
+            return None
+        script = Script.from_json(found.script)
+        segments = await self._catalog.read(speech.find_all, found.segments)
+        return script, await self._timekeeper.of_speech(script, segments, language)
+
+    async def close(self) -> None:
+        """Assemblies are broken off: what was spoken for them is kept, and they can be had anew."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def bytes_of(self, kept: Kept) -> AsyncGenerator[bytes, None]:
+        """What is sent of a speech that is kept: verified, without the head that only we need."""
+        head_bytes = kept.chosen.output.head_bytes
+        async for piece in self._reader.open(kept.blob, head_bytes):
+            yield piece
+
+    def _started(self, work: Coroutine[Any, Any, Kept]) -> asyncio.Task[Kept]:
+        """What ends by itself, whatever becomes of its caller."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Kept]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # known to whoever still waits
+
+    # --- one take ---------------------------------------------------------------------------
+
+    async def _note(self, chosen: Chosen, said: Said) -> Kept:
+        """Writes down that one segment is the speech, whether or not its caller is still there."""
+        segment = await said.segment()
+        found = await self._catalog.read(_find, chosen.key)
+        if found is None or found.blob.digest != segment.digest:
+            await self._catalog.write(speech.record_speech, row_of(chosen, segment.digest))
+        blob = await self._catalog.read(blobs.find, segment.digest)
+        if blob is None:
+            raise Unplayable(f"the segment {segment.key} has no sound")
+        if not said.paid:
+            return Kept(chosen, blob)
+        return Kept(chosen, blob, 1, segment.characters, segment.cost)
+
+    # --- assembling -------------------------------------------------------------------------
+
+    def _assembly(self, chosen: Chosen) -> tuple[asyncio.Task[Kept], bool]:
+        """The assembly of this speech, and whether it was begun for this caller."""
+        there = self._assembling.get(chosen.key)
+        if there is not None:
+            return there, False
+        task = self._assembling[chosen.key] = self._started(self._assemble(chosen))
+        task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
+        return task, True
+
+    async def _assemble(self, chosen: Chosen) -> Kept:
+        said = await self._segments(chosen)
+        blob = await self._assembler.assemble(chosen, [segment for segment, _ in said])
+        paid = [segment for segment, is_paid in said if is_paid]
+        return Kept(
+            chosen,
+            blob,
+            generated=len(paid),
+            characters_paid=sum(segment.characters for segment in paid),
+            cost=_sum(segment.cost for segment in paid),
+        )
+
+    async def _segments(self, chosen: Chosen) -> list[tuple[Segment, bool]]:
+        """Each segment in order, and whether it was paid for here.
+
+        The first that cannot be had ends it. What is being spoken then goes on, is kept, and need
+        not be paid for when somebody asks again; nothing more is begun.
+        """
+        places = asyncio.Semaphore(self._settings.at_once)
+        failed: list[SoundkeepError] = []
+
+        async def have(number: int) -> tuple[Segment, bool] | None:
+            async with places:
+                if failed:
+                    return None
+                try:
+                    said = await self._generation.ask(chosen.asked[number], chosen.request.owner)
+                    return await said.segment(), said.paid
+                except SoundkeepError as error:
+                    failed.append(error)
+                    return None
+
+        had = await asyncio.gather(*(have(number) for number in range(len(chosen.asked))))
+        if failed:
+            raise failed[0]
+        return [one for one in had if one is not None]
+
+
+class _OneTake(Answer):
+    """What the engine speaks is the speech: it may be heard while it is spoken."""
+
+    def __init__(self, chosen: Chosen, said: Said, task: asyncio.Task[Kept]) -> None:
+        self.chosen, self._said, self._task = chosen, said, task
+        self.hit = said.hit
+
+    async def kept(self) -> Kept:
+        return await asyncio.shield(self._task)
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        return self._said.pieces()
+
+
+class _Whole(Answer):
+    """What was there."""
+
+    hit = True
+
+    def __init__(self, speeches: Speeches, chosen: Chosen, kept: Kept) -> None:
+        self._speeches, self.chosen, self._kept = speeches, chosen, kept
+
+    async def kept(self) -> Kept:
+        return self._kept
+
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        return self._speeches.bytes_of(self._kept)
+
+
+class _Coming(Answer):
+    """What is being assembled."""
+
+    hit = False
+
+    def __init__(
+        self, speeches: Speeches, chosen: Chosen, task: asyncio.Task[Kept], is_first: bool
+    ) -> None:
+        self._speeches, self.chosen, self._task = speeches, chosen, task
+        self._is_first = is_first
+
+    async def kept(self) -> Kept:
+        """Who began it has paid for it; all others had it for nothing."""
+        kept = await asyncio.shield(self._task)
+        return kept if self._is_first else Kept(self.chosen, kept.blob)
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        async for piece in self._speeches.bytes_of(await self.kept()):
+            yield piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    blob: Blob
+    worth: Sequence[Worth]
+
+
+def _find(tx: Tx, key: str) -> _Found | None:
+    """A speech whose sound is there, and what it was made of."""
+    found = speech.find_speech(tx, key)
+    blob = blobs.find(tx, found.digest) if found is not None and found.digest else None
+    if found is None or blob is None:
+        return None
+    return _Found(blob, speech.worth_of(tx, found.segments))
+
+
+def _track(tx: Tx, key: str, collection: str, new: NewTrack, blob: Blob, rules: Rules) -> Track:
+    """The track that is there, unless its audio is another by now, or a new one."""
+    known = speech.track_of(tx, key, new.owner, collection)
+    there = tracks.find(tx, known) if known else None
+    if there is not None and there.blob.digest == blob.digest:
+        return there
+    track = recording.name_kept(
+        tx, replace(new, replace=True), blob, rules=rules, lane=Lane.INTERACTIVE
+    )
+    speech.note_track(tx, key, new.owner, collection, track.id)
+    return track
+
+
+def _title(shown: str) -> str:
+    """The first words, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in shown[: 4 * TITLE_CHARS])
+    return textwrap.shorten(line, TITLE_CHARS, placeholder=" \u2026") or line.strip()[:TITLE_CHARS]
+
+
+def _sum(amounts: Iterable[Money]) -> Money:
+    """Of one engine, so in one currency."""
+    total = Money()
+    for amount in amounts:
+        total = Money(total.billionths + amount.billionths, amount.currency or total.currency)
+    return total
