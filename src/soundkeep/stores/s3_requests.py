@@ -154,12 +154,8 @@ class Requests:
     ) -> Mapping[str, str]:
         """Sends what is in memory, with a checksum that may be wrong on purpose."""
         headers = {**headers, **_checksum(checksum or digest)}
-        held = list(pieces)
-        body = Body(sum(map(len, held)), lambda: each(held), self._phases.between_bytes)
-        try:
-            return await self._put(key, body, digest, headers, query)
-        finally:
-            held.clear()  # aiohttp's request and answer refer to each other, and to the body
+        body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
+        return await self._put(key, body, digest, headers, query)
 
     async def ask(
         self,
