@@ -55,6 +55,10 @@ class LocalService:
     async def track(self, track_id: str) -> Document:
         return shown.track_json(await self._keep.track(track_id), self._base_url)
 
+    async def copies(self, track_id: str) -> Document:
+        held = (await self._keep.track(track_id)).copies
+        return shown.copies_json(held, await self._keep.sidecars(track_id))
+
     async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
         listed = await self._keep.list(
             Query(which.prefix, which.search, which.owner, limit=limit, cursor=cursor)

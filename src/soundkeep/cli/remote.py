@@ -88,6 +88,9 @@ class RemoteService:
     async def remove(self, track_id: str) -> Document:
         return await self._document("DELETE", f"/api/tracks/{quote(track_id, safe='')}")
 
+    async def copies(self, track_id: str) -> Document:
+        return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}/copies")
+
     async def receipt(self, track_id: str) -> Document:
         return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}/receipt")
 

@@ -50,6 +50,10 @@ class Service(Protocol):
         """One track."""
         ...
 
+    async def copies(self, track_id: str) -> Document:
+        """The copies of a track, each with the sidecar beside it, as `items`."""
+        ...
+
     async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
         """A page of up to `MAX_PAGE` tracks: `items` and `next_cursor`."""
         ...
