@@ -114,6 +114,12 @@ class BadSpeech(BadInput):
     code = "bad_speech"
 
 
+class BadUrl(BadInput):
+    """The address is none that may be asked."""
+
+    code = "bad_url"
+
+
 class RangeNotSatisfiable(BadInput):
     """The range lies beyond the end of the sound."""
 
@@ -159,6 +165,12 @@ class NotTaken(Conflict):
     code = "not_taken"
 
 
+class PlanIsOver(Conflict):
+    """The plan was cancelled or is done."""
+
+    code = "plan_is_over"
+
+
 class OverBudget(SoundkeepError):
     """The budget of this month does not allow it; the engine was not asked."""
 
@@ -179,6 +191,18 @@ class NoSuchTrack(SoundkeepError):
     """There is no such track."""
 
     code = "no_such_track"
+
+
+class NoSuchPlan(SoundkeepError):
+    """There is no such plan."""
+
+    code = "no_such_plan"
+
+
+class NoSuchTake(SoundkeepError):
+    """No such take is kept aside here."""
+
+    code = "no_such_take"
 
 
 class NoSuchStore(SoundkeepError):
@@ -224,6 +248,12 @@ class JailFailed(SoundkeepError):
     """The process that decodes foreign bytes could not be used."""
 
     code = "decoder_unavailable"
+
+
+class UrlUnavailable(SoundkeepError):
+    """The address could not be read."""
+
+    code = "url_unavailable"
 
 
 class Unplayable(SoundkeepError):
@@ -275,6 +305,12 @@ class Misconfigured(StoreError):
     """This is not the store it should be: missing, or another one in its place."""
 
     code = "store_misconfigured"
+
+
+class NotWritable(StoreError):
+    """It can be read, and takes nothing."""
+
+    code = "store_not_writable"
 
 
 class Corrupt(StoreError):

@@ -17,6 +17,7 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -300,6 +301,7 @@ class SpeechSettings(_Table):
     at_once: int = Field(4, ge=1)  # segments of one speech
     budget: Decimal | None = Field(None, ge=0)  # of an owner and a month, in each currency
     budgets: dict[str, Decimal] = Field(default_factory=dict)  # of these owners instead
+    keep_refused_days: float = Field(30, ge=0)  # takes that were refused are kept aside so long
     lease_seconds: float = Field(30, ge=1)  # a generation whose process died is free after it
 
     def budget_of(self, owner: str) -> Decimal | None:
@@ -313,6 +315,20 @@ class SpeechSettings(_Table):
             if not ENGINE_NAME.match(name):
                 raise ValueError(f"{name!r}: an engine's name is a-z, 0-9, - and _, up to 40")
         return engines
+
+
+class OutboundSettings(_Table):
+    """How addresses are asked that come from data, such as an imported table."""
+
+    allow: tuple[str, ...] = ()  # networks of this installation's own, as 10.1.0.0/16
+    seconds: float = Field(300, gt=0)  # for one address, redirects and body included
+
+    @field_validator("allow")
+    @classmethod
+    def _networks_are_networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for network in allow:
+            ip_network(network)  # its ValueError says what is wrong
+        return allow
 
 
 def _default_stores() -> dict[str, Any]:
@@ -344,6 +360,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     reading: ReadingSettings = ReadingSettings()
     speech: SpeechSettings = SpeechSettings()
+    outbound: OutboundSettings = OutboundSettings()
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 
     @model_validator(mode="after")

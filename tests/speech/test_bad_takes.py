@@ -12,7 +12,7 @@ import pytest
 
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import money, speech
+from soundkeep.catalog import money, refusals, speech
 from soundkeep.catalog.money import IntentState
 from soundkeep.settings import Settings
 from soundkeep.speech.asked import Asked
@@ -116,7 +116,7 @@ async def test_a_bad_take_is_refused_and_put_aside_and_the_key_rests_after_two(
             assert re.search(reason, str(answer))
         assert engine.calls == attempt
     assert await house.keep.catalog.read(speech.find, key) is None
-    refused = await house.keep.catalog.read(speech.refused, key)
+    refused = await house.keep.catalog.read(refusals.of_segment, key)
     aside = house.keep.settings.data_directory / build.REFUSED_TAKES
     assert [(aside / row.file).read_bytes() for row in refused] == [engine.audio] * 2
     assert all(re.search(reason, row.reason) for row in refused)

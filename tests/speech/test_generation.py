@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from reading.stage import until
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import copies, database, money, speech
+from soundkeep.catalog import copies, database, hits, money, refusals, speech
 from soundkeep.catalog.money import Intent, IntentState, Order
 from soundkeep.catalog.schema import now, segments
 from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
@@ -221,14 +221,14 @@ async def test_the_figures_say_how_the_cache_pays(house: House, generation: Gene
     await hear(generation)
     await hear(generation, "Another.", payer="ben")
     await generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses, figures.hit_rate) == (4, 2, 4 / 6)
     assert figures.saved == (Money(4 * COST * 10**9, "USD"),)
     assert figures.spent == (Money((COST + len("Another.")) * 10**9, "USD"),)
     [voice] = figures.voices
     assert voice.first_byte_seconds is not None
     assert voice.first_byte_seconds > 0
-    [of_ben] = (await house.keep.catalog.read(speech.figures, "ben")).voices
+    [of_ben] = (await house.keep.catalog.read(hits.figures, "ben")).voices
     assert (of_ben.hits, of_ben.misses) == (0, 1)
 
 
@@ -245,7 +245,7 @@ async def test_counts_that_cannot_be_written_are_written_later(
         patched.setattr(house.keep.catalog, "write", out)
         await generation.counts.flush(house.keep.catalog)
     await generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses) == (1, 1)
 
 
@@ -263,7 +263,7 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     callers = (heard_or_code(generation) for _ in range(10))
     assert set(await asyncio.gather(*callers)) == {"take_refused"}
     assert await house.keep.catalog.read(speech.find, KEY) is None
-    [row] = await house.keep.catalog.read(speech.refused, KEY)
+    [row] = await house.keep.catalog.read(refusals.of_segment, KEY)
     assert row.reason == "it is silent"
     aside = settings.data_directory / build.REFUSED_TAKES / row.file
     assert aside.read_bytes() == SOUND

@@ -25,7 +25,7 @@ from soundkeep.audio.probe import NoSound, words
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
-OPTIONS_OF = {"libopus": {"vbr": "constrained"}}  # unbounded, a quiet sentence gets next to nothing
+OPTIONS_OF = {"libopus": {"vbr": "constrained"}}  # else a held vowel gets twice the bit rate
 BUFFER_BYTES = 256 * 1024
 BITEXACT = {"fflags": "bitexact"}
 

@@ -23,7 +23,7 @@ from soundkeep.audio.warm import Died, DoesNotStart, Overran, Program, WarmProce
 from soundkeep.errors import DiskFull, JailFailed, NotAudio, TooMuchSound, WriteFailed
 from soundkeep.model import Sound
 
-JOBS_PER_PROCESS = 500
+JOBS_PER_PROCESS = 2_000  # a new one costs as much as four hundred jobs
 MAX_BYTES = (1 << 32) - 1  # of a file we make: WAV counts them with 32 bits
 SLOWEST = 10  # times as fast as it is heard, a sound is encoded at least; measured 100 and more
 PCM_SAMPLE_BYTES = 2

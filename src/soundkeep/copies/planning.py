@@ -7,6 +7,7 @@ the same plan: see `sidecar_planning`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from soundkeep.catalog import blobs, copies, facts, renditions, speech, tracks
@@ -50,11 +51,11 @@ def difference(
 
 
 def replan(
-    tx: Tx, blob: Blob, rules: Rules, *, lane: Lane, names_before: list[Track] | None = None
+    tx: Tx, blob: Blob, rules: Rules, *, lane: Lane, names_before: Sequence[Name] | None = None
 ) -> None:
     """Makes the ledger of one blob say what placement says. Its row is taken by the caller.
 
-    `names_before` are its tracks before this transaction changed them; None if it did not.
+    `names_before` are its names before this transaction changed them; None if it did not.
     """
     names = names_of(tx, blob.digest)
     if not names:
@@ -67,8 +68,9 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    named = [name for name in names if isinstance(name, Track)]
-    sidecar_planning.replan(tx, blob, rules, named, names_before, current)
+    named = _tracks(names)
+    named_before = None if names_before is None else _tracks(names_before)
+    sidecar_planning.replan(tx, blob, rules, named, named_before, current)
     for track in named:
         want_renditions(tx, track, rules, lane)
 
@@ -100,7 +102,7 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
 
 
 def _allowed_no_more(
-    blob: Blob, current: list[Copy], before: list[Track], after: list[Name], rules: Rules
+    blob: Blob, current: list[Copy], before: Sequence[Name], after: list[Name], rules: Rules
 ) -> frozenset[Place]:
     """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 
@@ -151,6 +153,11 @@ def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
     last = digests[-1].hex if digests else ""
     facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
     return len(digests)
+
+
+def _tracks(names: Sequence[Name]) -> list[Track]:
+    """Those of the names that have sidecars."""
+    return [name for name in names if isinstance(name, Track)]
 
 
 def _placeable(copy: Copy) -> bool:

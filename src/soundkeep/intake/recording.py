@@ -20,6 +20,7 @@ from soundkeep.catalog.renditions import ClaimedRendition
 from soundkeep.copies import planning, receipts, sidecar_planning
 from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
+from soundkeep.digest import Digest
 from soundkeep.errors import IdTaken, LeaseLost, NoSuchTrack, PathTaken, RevisionChanged
 from soundkeep.model import (
     DEFAULT_OWNER,
@@ -127,6 +128,18 @@ def record_speech(
     if needed:
         _landed(tx, blob, inbox)
     return needed
+
+
+def withdraw_speech(tx: Tx, digest: Digest, unname_it: Callable[[], None], *, rules: Rules) -> None:
+    """Takes the name that speech gives a blob away; `unname_it` writes that down.
+
+    Copies that no other name has a place for go, as after a deletion."""
+    blob = blobs.take(tx, digest)
+    names_before = planning.names_of(tx, digest)
+    unname_it()
+    if blob is not None:
+        planning.replan(tx, blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
+        blobs.forget_if_gone(tx, digest)
 
 
 def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) -> Track:

@@ -9,7 +9,6 @@ somebody else is speaking by now, and only says what it cost.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -47,6 +46,7 @@ from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
 from soundkeep.speech.live import Live
@@ -85,11 +85,10 @@ Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]  # `judging.py` has the 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where takes land, and where those are put aside that were refused."""
+    """Where takes land."""
 
     inbox: str
     linger_seconds: float
-    aside: Path
     host: str
 
 
@@ -111,6 +110,7 @@ class Leader:
         spool: Spool,
         examiner: Examiner,
         judge: Judge,
+        aside: Aside,
         rules: Rules,
         where: Where,
         lease_seconds: float,
@@ -119,6 +119,7 @@ class Leader:
         self._spool = spool
         self._examiner = examiner
         self.judge = judge
+        self._aside = aside
         self._rules = rules
         self._where = where
         self._lease_seconds = lease_seconds
@@ -230,13 +231,13 @@ class Leader:
     async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
         """Puts the take aside, so that a person can listen to it, and notes why."""
         error = TakeRefused(f"the take was refused: {verdict.reason}")
-        file = self._where.aside / f"{call.key}-{uuid.uuid4().hex}"
-        await asyncio.to_thread(_put_aside, taken.landed.path, file)
+        file = f"{call.key}-{uuid.uuid4().hex}"
+        await self._aside.put(taken.landed.path, file)
         log.warning("a take was refused", segment=call.key, reason=verdict.reason)
         await self._insist(
             lambda: self._catalog.write(
                 _write_refusal, call, call.done(taken.bill), error, verdict.reason,
-                self._where.host, file.name,
+                self._where.host, file,
             )
         )  # fmt: skip
         return error
@@ -413,15 +414,6 @@ def _write_refusal(
 def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
     money.settle(tx, call.claimed.intent_id, outcome)
     claims.release(tx, segments, call.claimed.lease)
-
-
-# --- takes ----------------------------------------------------------------------------------
-
-
-def _put_aside(path: Path, file: Path) -> None:
-    """The inbox may lie on another disk than what is put aside."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, file)
 
 
 def _timing(marks: list[Mark]) -> Mapping[str, Any] | None:

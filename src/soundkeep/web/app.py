@@ -18,7 +18,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import operations
-from soundkeep.web.api import ledger, renditions, sources, sync, tracks
+from soundkeep.web.api import ledger, plans, renditions, sources, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
@@ -66,6 +66,7 @@ def make_api(context: Context) -> FastAPI:
         tracks.router,
         sync.router,
         sources.router,
+        plans.router,
         renditions.router,
         ledger.router,
         operations.router,
