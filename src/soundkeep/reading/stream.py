@@ -48,7 +48,7 @@ class Stream:
         self._index = first  # of the chunk that is next
         self._last = last
         self._feed: Feed | None = None
-        self._failed: dict[int, StoreError] = {}  # the copies that could not give that chunk
+        self._failed: dict[int, str] = {}  # why which copies could not give that chunk
         self._reported: set[tuple[int, str]] = set()
         self._known = known
         self._asks = not known
@@ -172,7 +172,7 @@ class Stream:
 
     def _note(self, feed: Feed, error: StoreError) -> None:
         """Excludes the copy from this chunk, and reports each kind of fault once a stream."""
-        self._failed[feed.copy.id] = error
+        self._failed[feed.copy.id] = _named(feed.copy.store, error)
         fault = (feed.copy.id, error.code)
         if fault not in self._reported:
             self._reported.add(fault)
@@ -188,6 +188,12 @@ async def _abandon(task: asyncio.Task[bytes], feed: Feed) -> None:
     await feed.close()
 
 
-def _why(blob: Blob, index: int, failed: Mapping[int, StoreError]) -> str:
-    reasons = "; ".join(str(error) for error in failed.values()) or "it has no readable copy"
+def _named(store: str, error: StoreError) -> str:
+    """What failed, and where: some stores say their name themselves."""
+    says = str(error)
+    return says if says.startswith(f"{store}: ") else f"{store}: {says}"
+
+
+def _why(blob: Blob, index: int, failed: Mapping[int, str]) -> str:
+    reasons = "; ".join(failed.values()) or "it has no readable copy"
     return f"chunk {index} of {blob.digest.hex[:12]}… cannot be had now: {reasons}"
