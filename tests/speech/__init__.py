@@ -1,0 +1,1 @@
+"""Tests of speech: a package, for a benchmark has the same name."""
