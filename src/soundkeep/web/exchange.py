@@ -34,7 +34,7 @@ class Exchange:
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.raw_path: bytes = scope["raw_path"]
+        self.raw_path: bytes = scope.get("raw_path") or self.path.encode()  # as it came, if told
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive
