@@ -120,7 +120,8 @@ class WordFollower(Follower):
         at = self._find(piece)
         if at >= 0:
             self._next = at + len(piece)
-            self._times |= dict.fromkeys(range(at, self._next), (start, end))
+            times = _shared(start, end, len(piece))
+            self._times |= zip(range(at, self._next), times, strict=True)
 
     def _find(self, piece: str) -> int:
         """Where it stands next, not in the middle of another word. -1 if nowhere near."""
