@@ -50,6 +50,7 @@ from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.records import Records
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.timekeeping import Timekeeper
@@ -78,6 +79,7 @@ class House:
     outages: Outages
     generation: Generation
     speeches: Speeches
+    records: Records
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -161,9 +163,10 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         generation = _make_generation(settings, keep, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
-        speeches = _make_speeches(settings, keep, generation)
+        speeches, records = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        yield House(keep, kinds(copier, dropper, keeper), frame, outages, generation, speeches)
+        chores = kinds(copier, dropper, keeper)
+        yield House(keep, chores, frame, outages, generation, speeches, records)
 
 
 def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
@@ -196,8 +199,10 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
     )
 
 
-def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Speeches:
-    """What makes speeches of segments."""
+def _make_speeches(
+    settings: Settings, keep: Keep, generation: Generation
+) -> tuple[Speeches, Records]:
+    """What makes speeches of segments, and what finds them again."""
     folder = settings.data_directory / ASSEMBLING
     folder.mkdir(parents=True, exist_ok=True)
     sounds = Sounds(keep.catalog, keep.reader, keep.jail)
@@ -212,7 +217,7 @@ def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Sp
         rules=keep.rules,
         desk=Desk(folder, settings.inbox_name, settings.inbox.linger_seconds),
     )
-    return Speeches(
+    speeches = Speeches(
         catalog=keep.catalog,
         generation=generation,
         chooser=Chooser(generation.engines, settings.speech),
@@ -222,6 +227,7 @@ def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Sp
         rules=keep.rules,
         settings=settings.speech,
     )
+    return speeches, Records(keep.catalog, speeches, timekeeper)
 
 
 def _speech_spool(settings: Settings) -> Spool:

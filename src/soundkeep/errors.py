@@ -181,6 +181,18 @@ class NoSuchTrack(SoundkeepError):
     code = "no_such_track"
 
 
+class NoSuchSpeech(SoundkeepError):
+    """There is no such speech."""
+
+    code = "no_such_speech"
+
+
+class NoTiming(SoundkeepError):
+    """Nobody knows when the words of this sound are heard."""
+
+    code = "no_timing"
+
+
 class NoSuchStore(SoundkeepError):
     """There is no store of this name."""
 

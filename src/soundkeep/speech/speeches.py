@@ -17,7 +17,7 @@ import asyncio
 import textwrap
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from soundkeep.catalog import blobs, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
@@ -39,6 +39,8 @@ from soundkeep.speech.timing import Timing
 
 COLLECTION = "speech"  # of what was asked for without one
 TITLE_CHARS = 80
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class Speeches:
         self._rules = rules
         self._settings = settings
         self._assembling: dict[str, asyncio.Task[Kept]] = {}
-        self._tasks: set[asyncio.Task[Kept]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def say(self, request: SpeechRequest) -> Answer:
         """What was asked for: there already, or on its way. The request's owner pays.
@@ -135,6 +137,15 @@ class Speeches:
             _track, kept.chosen.key, collection, new, kept.blob, self._rules
         )
 
+    def file(self, answer: Answer) -> asyncio.Task[tuple[Kept, Track]]:
+        """The speech once it is kept, and its owner's track of it, which is made even if this
+        caller leaves: wait for it with `asyncio.shield`. Raises what `say` names."""
+        return self._started(self._file(answer))
+
+    async def _file(self, answer: Answer) -> tuple[Kept, Track]:
+        kept = await answer.kept()
+        return kept, await self.track(kept)
+
     async def timing(self, key: str, language: str | None = None) -> tuple[Script, Timing] | None:
         """A speech's text and when its words are heard; None if there is no such speech, or nobody
         knows its text. Raises `Unplayable`, `JailFailed`, `CatalogUnavailable`."""
@@ -157,14 +168,14 @@ class Speeches:
         async for piece in self._reader.open(kept.blob, head_bytes):
             yield piece
 
-    def _started(self, work: Coroutine[Any, Any, Kept]) -> asyncio.Task[Kept]:
+    def _started(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """What ends by itself, whatever becomes of its caller."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Kept]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # known to whoever still waits

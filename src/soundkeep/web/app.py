@@ -17,7 +17,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import operations
-from soundkeep.web.api import ledger, sources, sync, tracks
+from soundkeep.web.api import ledger, sources, speech, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
 from soundkeep.web.openapi import AUDIO, SECURITY
@@ -53,6 +53,8 @@ def make_api(context: Context) -> FastAPI:
         tracks.router,
         sync.router,
         sources.router,
+        speech.router,
+        speech.of_tracks,
         ledger.router,
         operations.router,
         pages.router,

@@ -36,6 +36,8 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.RevisionChanged, 412),
     (errors.Conflict, 409),
     (errors.NoSuchTrack, 404),
+    (errors.NoSuchSpeech, 404),
+    (errors.NoTiming, 404),
     (errors.NoSuchStore, 404),
     (errors.Unauthorized, 401),
     (errors.DiskFull, 507),

@@ -24,13 +24,13 @@ def described(*, required: bool, **fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-async def json_object(request: Request) -> dict[str, Any]:
+async def json_object(request: Request, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The object, or an empty one for an empty body. Raises `BadInput`."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > MAX_BYTES:
-            raise BadInput(f"the body is over {MAX_BYTES} bytes")
+        if len(body) > max_bytes:
+            raise BadInput(f"the body is over {max_bytes} bytes")
     try:
         value = json.loads(body or b"{}")
     except (ValueError, RecursionError):
