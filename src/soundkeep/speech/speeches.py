@@ -59,6 +59,7 @@ class Answer:
 
     chosen: Chosen
     hit: bool  # whether all of it was there when it was asked for
+    segments_done = 0  # of `chosen.segments`, so far
 
     async def kept(self) -> Kept:
         """The speech, once it is kept. Raises what `Speeches.say` names."""
@@ -95,7 +96,7 @@ class Speeches:
         self._reader = reader
         self._rules = rules
         self._settings = settings
-        self._assembling: dict[str, asyncio.Task[Kept]] = {}
+        self._assembling: dict[str, _Assembly] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def say(self, request: SpeechRequest) -> Answer:
@@ -116,7 +117,8 @@ class Speeches:
         if found is not None:
             self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
             return _Whole(self, chosen, Kept(chosen, found.blob))
-        return _Coming(self, chosen, *self._assembly(chosen))
+        assembly, is_first = self._assembly(chosen)
+        return _Coming(self, chosen, assembly, is_first)
 
     async def track(self, kept: Kept) -> Track:
         """The owner's track of this speech in the request's collection, made at first use.
@@ -197,17 +199,18 @@ class Speeches:
 
     # --- assembling -------------------------------------------------------------------------
 
-    def _assembly(self, chosen: Chosen) -> tuple[asyncio.Task[Kept], bool]:
+    def _assembly(self, chosen: Chosen) -> tuple[_Assembly, bool]:
         """The assembly of this speech, and whether it was begun for this caller."""
         there = self._assembling.get(chosen.key)
         if there is not None:
             return there, False
-        task = self._assembling[chosen.key] = self._started(self._assemble(chosen))
-        task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
-        return task, True
+        assembly = self._assembling[chosen.key] = _Assembly()
+        assembly.task = self._started(self._assemble(chosen, assembly))
+        assembly.task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
+        return assembly, True
 
-    async def _assemble(self, chosen: Chosen) -> Kept:
-        said = await self._segments(chosen)
+    async def _assemble(self, chosen: Chosen, assembly: _Assembly) -> Kept:
+        said = await self._segments(chosen, assembly)
         blob = await self._assembler.assemble(chosen, [segment for segment, _ in said])
         paid = [segment for segment, is_paid in said if is_paid]
         return Kept(
@@ -218,7 +221,7 @@ class Speeches:
             cost=_sum(segment.cost for segment in paid),
         )
 
-    async def _segments(self, chosen: Chosen) -> list[tuple[Segment, bool]]:
+    async def _segments(self, chosen: Chosen, assembly: _Assembly) -> list[tuple[Segment, bool]]:
         """Each segment in order, and whether it was paid for here.
 
         The first that cannot be had ends it. What is being spoken then goes on, is kept, and need
@@ -233,7 +236,9 @@ class Speeches:
                     return None
                 try:
                     said = await self._generation.ask(chosen.asked[number], chosen.request.owner)
-                    return await said.segment(), said.paid
+                    segment = await said.segment()
+                    assembly.segments_done += 1
+                    return segment, said.paid
                 except SoundkeepError as error:
                     failed.append(error)
                     return None
@@ -242,6 +247,15 @@ class Speeches:
         if failed:
             raise failed[0]
         return [one for one in had if one is not None]
+
+
+class _Assembly:
+    """A speech on its way, for all who asked for it in this process."""
+
+    task: asyncio.Task[Kept]
+
+    def __init__(self) -> None:
+        self.segments_done = 0
 
 
 class _OneTake(Answer):
@@ -279,14 +293,18 @@ class _Coming(Answer):
     hit = False
 
     def __init__(
-        self, speeches: Speeches, chosen: Chosen, task: asyncio.Task[Kept], is_first: bool
+        self, speeches: Speeches, chosen: Chosen, assembly: _Assembly, is_first: bool
     ) -> None:
-        self._speeches, self.chosen, self._task = speeches, chosen, task
+        self._speeches, self.chosen, self._assembly = speeches, chosen, assembly
         self._is_first = is_first
+
+    @property
+    def segments_done(self) -> int:  # type: ignore[override] # it grows
+        return self._assembly.segments_done
 
     async def kept(self) -> Kept:
         """Who began it has paid for it; all others had it for nothing."""
-        kept = await asyncio.shield(self._task)
+        kept = await asyncio.shield(self._assembly.task)
         return kept if self._is_first else Kept(self.chosen, kept.blob)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
