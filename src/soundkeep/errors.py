@@ -205,6 +205,12 @@ class Unauthorized(SoundkeepError):
     code = "unauthorized"
 
 
+class TooManyRequests(SoundkeepError):
+    """Too many requests in a short time."""
+
+    code = "too_many_requests"
+
+
 # --- this installation ----------------------------------------------------------------------
 
 

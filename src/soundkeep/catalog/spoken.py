@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from soundkeep.catalog import blobs as blob_rows
 from soundkeep.catalog import copies as copy_rows
@@ -18,8 +18,9 @@ from soundkeep.catalog import speech
 from soundkeep.catalog import tracks as track_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.money import IntentState
-from soundkeep.catalog.schema import blobs, copies, intents, segments, speech_tracks
-from soundkeep.model import Blob, Copy, CopyState, Segment, Track
+from soundkeep.catalog.schema import blobs, copies, intents, segments, speech_tracks, tracks
+from soundkeep.digest import Digest
+from soundkeep.model import Blob, Copy, CopyState, Segment, Track, Visibility
 from soundkeep.settings import INBOX_PREFIX
 
 LATEST = 1000  # calls and segments that the times are the mean of
@@ -82,6 +83,13 @@ def _first_track(tx: Tx, key: str) -> str:
     first = func.min(speech_tracks.c.track_id)
     of_speech = select(first).where(speech_tracks.c.speech_key == key)
     return tx.run(of_speech).scalar_one() or ""
+
+
+def public_track(tx: Tx, digest: Digest) -> Track | None:
+    """The first track through which everybody may hear a sound."""
+    public = and_(tracks.c.digest == digest.raw, tracks.c.visibility == Visibility.PUBLIC.value)
+    first = tx.run(select(tracks.c.id).where(public).order_by(tracks.c.seq).limit(1)).scalar()
+    return track_rows.find(tx, first) if first else None
 
 
 def key_of_track(tx: Tx, track_id: str) -> str | None:

@@ -49,6 +49,12 @@ class Records:
             found = await self.find(kept.chosen.key, track.id)
         return speech_json(found, base_url, cached=answer.hit, kept=kept)
 
+    async def public(self, key: str, base_url: str) -> tuple[dict[str, Any], str | None]:
+        """The speech of any key as JSON, and where everybody may play it. Raises `NoSuchSpeech`."""
+        found = await self.find(key)
+        track = await self._catalog.read(spoken.public_track, found.blob.digest)
+        return speech_json(found, base_url), audio_url(track, base_url) if track else None
+
     async def timing(self, key: str, language: str | None = None) -> tuple[str, Timing]:
         """The text that was shown, and when it is heard; what nobody told is found out now.
 
