@@ -135,6 +135,10 @@ class Speeches:
             visibility=Visibility(self._settings.visibility),
             metadata=dict(request.metadata),
         )
+        return await self.track_as(kept, collection, new)
+
+    async def track_as(self, kept: Kept, collection: str, new: NewTrack) -> Track:
+        """The same as a track of its own path and title. Raises `CatalogUnavailable`."""
         return await self._catalog.write(
             _track, kept.chosen.key, collection, new, kept.blob, self._rules
         )
