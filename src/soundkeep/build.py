@@ -26,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
@@ -42,15 +43,19 @@ from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
 from soundkeep.reading.reader import Reader
+from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser
 from soundkeep.speech.engines.espeak import EspeakEngine
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
-from soundkeep.speech.leading import Leader, Where, accept
+from soundkeep.speech.judging import judging
+from soundkeep.speech.leading import Leader, Where
 from soundkeep.speech.records import Records
+from soundkeep.speech.revoking import Revoker
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
 from soundkeep.speech.timekeeping import Timekeeper
@@ -62,7 +67,7 @@ from soundkeep.stores.wrappers import Bounded, Limited
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
-ASSEMBLING = "assembling"  # likewise; what lies there is of speeches being made
+ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
@@ -80,6 +85,9 @@ class House:
     generation: Generation
     speeches: Speeches
     records: Records
+    aside: Aside
+    revoker: Revoker
+    renderer: Renderer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -88,8 +96,9 @@ class House:
         return (table and table.concurrency) or settings.worker.concurrency
 
     async def tidy(self) -> None:
-        """Removes what interrupted uploads and puts left behind."""
+        """Removes what interrupted uploads and puts left behind, and old refused takes."""
         keep = self.keep
+        await self.aside.sweep()
         await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
         for name in keep.settings.stores:
             try:
@@ -160,16 +169,44 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
-        generation = _make_generation(settings, keep, closing)
+        aside = _make_aside(settings, keep)
+        generation = _make_generation(settings, keep, aside, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
         speeches, records = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
-        chores = kinds(copier, dropper, keeper)
-        yield House(keep, chores, frame, outages, generation, speeches, records)
+        yield House(
+            keep=keep,
+            kinds=kinds(copier, dropper, keeper),
+            frame=frame,
+            outages=outages,
+            generation=generation,
+            speeches=speeches,
+            records=records,
+            aside=aside,
+            revoker=Revoker(catalog, rules),
+            renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
+        )
 
 
-def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) -> Generation:
+def _make_aside(settings: Settings, keep: Keep) -> Aside:
+    """Where takes are kept that were refused."""
+    return Aside(
+        settings.data_directory / REFUSED_TAKES,
+        settings.host_name,
+        catalog=keep.catalog,
+        spool=_speech_spool(settings),
+        examiner=Examiner(keep.jail, AUDIO_TYPES),
+        rules=keep.rules,
+        inbox=settings.inbox_name,
+        linger_seconds=settings.inbox.linger_seconds,
+        keep_seconds=settings.speech.keep_refused_days * 86_400,
+    )
+
+
+def _make_generation(
+    settings: Settings, keep: Keep, aside: Aside, closing: AsyncExitStack
+) -> Generation:
     """What has text spoken, by the engines of the settings."""
     engines = {name: make_engine(name, table) for name, table in settings.speech.engines.items()}
     for engine in engines.values():
@@ -178,12 +215,12 @@ def _make_generation(settings: Settings, keep: Keep, closing: AsyncExitStack) ->
         catalog=keep.catalog,
         spool=_speech_spool(settings),
         examiner=Examiner(keep.jail, AUDIO_TYPES),
-        judge=accept,
+        judge=judging(keep.jail),
+        aside=aside,
         rules=keep.rules,
         where=Where(
             inbox=settings.inbox_name,
             linger_seconds=settings.inbox.linger_seconds,
-            aside=settings.data_directory / REFUSED_TAKES,
             host=settings.host_name,
         ),
         lease_seconds=settings.speech.lease_seconds,
@@ -254,7 +291,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table):
+    for table in (copies_table, sidecars_table, renditions_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

@@ -193,6 +193,12 @@ class NoTiming(SoundkeepError):
     code = "no_timing"
 
 
+class NoSuchTake(SoundkeepError):
+    """No such take is kept aside here."""
+
+    code = "no_such_take"
+
+
 class NoSuchStore(SoundkeepError):
     """There is no store of this name."""
 

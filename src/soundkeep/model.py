@@ -105,6 +105,7 @@ class Chore(StrEnum):
     WRITE_SIDECAR = "write_sidecar"  # write it as the track is now
     REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
     GENERATE = "generate"  # have a segment spoken
+    RENDER = "render"  # make it in another format
 
 
 def chore_of(state: CopyState, wish: Wish) -> Chore | None:

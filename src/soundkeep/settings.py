@@ -152,6 +152,7 @@ class _StoreTable(_Table):
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
     sidecar_key: str = "tracks/{track_id}.json"
     delivery: Literal["stream", "redirect"] = "stream"
+    renditions: tuple[str, ...] = ()  # formats in which tracks placed here are also to be had
     max_bytes: int | None = Field(None, gt=0)
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)
@@ -298,6 +299,7 @@ class SpeechSettings(_Table):
     at_once: int = Field(4, ge=1)  # segments of one speech
     budget: Decimal | None = Field(None, ge=0)  # of an owner and a month, in each currency
     budgets: dict[str, Decimal] = Field(default_factory=dict)  # of these owners instead
+    keep_refused_days: float = Field(30, ge=0)  # takes that were refused are kept aside so long
     lease_seconds: float = Field(30, ge=1)  # a generation whose process died is free after it
 
     def budget_of(self, owner: str) -> Decimal | None:

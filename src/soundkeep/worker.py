@@ -63,6 +63,7 @@ class Worker:
             asyncio.create_task(self._count_for_ever()),
             asyncio.create_task(self._every(keep.settings.inbox.sweep_seconds, self._house.tidy)),
             asyncio.create_task(self._once(self._house.replan)),
+            asyncio.create_task(self._house.renderer.work()),
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
 

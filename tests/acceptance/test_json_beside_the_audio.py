@@ -174,6 +174,7 @@ def forget_sidecars(data: Path) -> None:
     """Makes the catalog one of the release before: the migration and a replanning are to come."""
     with sqlite3.connect(data / "catalog.db") as catalog:
         catalog.execute("DROP TABLE sidecars")
+        catalog.execute("DROP TABLE speeches")
         catalog.execute("DROP INDEX ix_removals_sidecar_id")
         catalog.execute("ALTER TABLE removals DROP COLUMN sidecar_id")
         catalog.execute("UPDATE alembic_version SET version_num = '0002'")

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import make_blob, opened
-from soundkeep.catalog import blobs, money, speech
+from soundkeep.catalog import blobs, hits, money, refusals, speech
 from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.hits import Count, Heard
 from soundkeep.catalog.money import IntentState, Order, Outcome
 from soundkeep.catalog.schema import now, segments
-from soundkeep.catalog.speech import Claimed, Count, Heard, Held, Noted, Requested, Speech
+from soundkeep.catalog.speech import Claimed, Held, Noted, Requested, Speech
 from soundkeep.errors import LeaseLost, OverBudget
 from soundkeep.model import Blob, Money, Segment
 
@@ -137,7 +138,7 @@ async def test_after_two_refused_takes_the_key_rests_for_a_day(catalog: Catalog)
     told = await want(catalog)
     assert isinstance(told, Noted)
     assert 86000 < told.seconds <= 86400
-    assert [row.file for row in await catalog.read(speech.refused, "key")] == ["0", "1"]
+    assert [row.file for row in await catalog.read(refusals.of_segment, "key")] == ["0", "1"]
     await time_passes(catalog)
     mine = await claimed(catalog)
     await catalog.write(
@@ -152,16 +153,16 @@ async def test_the_figures_are_the_sums_of_what_was_flushed_and_paid(catalog: Ca
     heard = Heard("anna", "fake", "tts-1", "nova", "USD")
     other = Heard("ben", "fake", "tts-1", "echo", "USD")
     first = {heard: Count(3, 1, 3 * COST.billionths, 2, 0.5), other: Count(1, 0, 7, 0, 0.0)}
-    await catalog.write(speech.flush, first, {"key": 3}, {"s": 2})
-    await catalog.write(speech.flush, {heard: Count(hits=4)}, {"key": 4}, {})
-    figures = await catalog.read(speech.figures)
+    await catalog.write(hits.flush, first, {"key": 3}, {"s": 2})
+    await catalog.write(hits.flush, {heard: Count(hits=4)}, {"key": 4}, {})
+    figures = await catalog.read(hits.figures)
     assert (figures.hits, figures.misses, figures.hit_rate, figures.unknown) == (8, 1, 8 / 9, 0)
     assert figures.spent == (COST,)
     assert figures.saved == (Money(3 * COST.billionths + 7, "USD"),)
     assert [voice.voice for voice in figures.voices] == ["nova", "echo"]
     assert figures.voices[0].first_byte_seconds == 0.25
-    assert (await catalog.read(speech.figures, "ben")).hits == 1
-    assert (await catalog.read(speech.figures, "nobody")).hit_rate is None
+    assert (await catalog.read(hits.figures, "ben")).hits == 1
+    assert (await catalog.read(hits.figures, "nobody")).hit_rate is None
 
 
 async def test_a_speech_remembers_its_segments_and_its_tracks(catalog: Catalog) -> None:

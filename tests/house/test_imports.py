@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "soundkeep"
 LEVELS = (
     {"cli", "web", "worker"},
     {"build"},
-    {"chores"},
+    {"chores", "rendering"},
     {"keep"},
     {"speech"},
     {"intake"},

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from reading.stage import until
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import copies, database, money, speech
+from soundkeep.catalog import copies, database, hits, money, refusals, speech
 from soundkeep.catalog.money import Intent, IntentState, Order
 from soundkeep.catalog.schema import now, segments
 from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
@@ -28,7 +28,7 @@ from soundkeep.speech.leading import Take, Verdict
 from soundkeep.speech.live import HELD_BACK_BYTES
 from soundkeep.worker import Worker
 from sounds import wav
-from speech.scripted import ScriptedEngine, asked
+from speech.scripted import ScriptedEngine, accept, asked
 
 SOUND = wav(500_000, seed=11)
 KEY = segment_key(asked())
@@ -44,10 +44,16 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+def speak_with(house: House, engine: ScriptedEngine) -> None:
+    """What it says is noise of a known size, which our own judge would refuse."""
+    house.generation.engines = {"scripted": engine}
+    house.generation.leader.judge = accept
+
+
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     async with build.opened(settings) as house:
-        house.generation.engines = {"scripted": ScriptedEngine(SOUND)}
+        speak_with(house, ScriptedEngine(SOUND))
         yield house
 
 
@@ -198,7 +204,7 @@ async def test_over_budget_is_told_to_the_payer_alone(settings: Settings) -> Non
     poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
     async with build.opened(settings.model_copy(update={"speech": poor})) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         anna, ben = [await house.generation.ask(asked(), payer) for payer in ("anna", "ben")]
         refused, segment = await asyncio.gather(
             anna.segment(), ben.segment(), return_exceptions=True
@@ -215,14 +221,14 @@ async def test_the_figures_say_how_the_cache_pays(house: House, generation: Gene
     await hear(generation)
     await hear(generation, "Another.", payer="ben")
     await generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses, figures.hit_rate) == (4, 2, 4 / 6)
     assert figures.saved == (Money(4 * COST * 10**9, "USD"),)
     assert figures.spent == (Money((COST + len("Another.")) * 10**9, "USD"),)
     [voice] = figures.voices
     assert voice.first_byte_seconds is not None
     assert voice.first_byte_seconds > 0
-    [of_ben] = (await house.keep.catalog.read(speech.figures, "ben")).voices
+    [of_ben] = (await house.keep.catalog.read(hits.figures, "ben")).voices
     assert (of_ben.hits, of_ben.misses) == (0, 1)
 
 
@@ -239,7 +245,7 @@ async def test_counts_that_cannot_be_written_are_written_later(
         patched.setattr(house.keep.catalog, "write", out)
         await generation.counts.flush(house.keep.catalog)
     await generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses) == (1, 1)
 
 
@@ -257,7 +263,7 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     callers = (heard_or_code(generation) for _ in range(10))
     assert set(await asyncio.gather(*callers)) == {"take_refused"}
     assert await house.keep.catalog.read(speech.find, KEY) is None
-    [row] = await house.keep.catalog.read(speech.refused, KEY)
+    [row] = await house.keep.catalog.read(refusals.of_segment, KEY)
     assert row.reason == "it is silent"
     aside = settings.data_directory / build.REFUSED_TAKES / row.file
     assert aside.read_bytes() == SOUND
@@ -414,7 +420,7 @@ async def test_a_long_call_keeps_its_lease(settings: Settings) -> None:
     brief = settings.model_copy(update={"speech": SpeechSettings(lease_seconds=1)})
     async with build.opened(brief) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(house.generation.segment(asked(), "anna"))
         await until(lambda: engine.calls == 1)
@@ -434,7 +440,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
     monkeypatch.setattr(generation_module, "CLOSE_SECONDS", 0.1)
     async with build.opened(settings) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(heard_or_code(house.generation))
         await until(lambda: engine.calls == 1)
@@ -442,7 +448,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     async with build.opened(settings) as house:
-        house.generation.engines = {"scripted": ScriptedEngine(SOUND)}
+        speak_with(house, ScriptedEngine(SOUND))
         assert await hear(house.generation) == SOUND
         assert await states(house) == [IntentState.UNKNOWN, IntentState.DONE]
 
@@ -450,7 +456,7 @@ async def test_a_call_that_is_broken_off_at_the_end_is_unknown_and_the_row_is_fr
 async def test_what_is_being_spoken_is_kept_before_a_process_ends(settings: Settings) -> None:
     async with build.opened(settings) as house:
         engine = ScriptedEngine(SOUND)
-        house.generation.engines = {"scripted": engine}
+        speak_with(house, engine)
         engine.may_end.clear()
         caller = asyncio.create_task(house.generation.segment(asked(), "anna"))
         await until(lambda: engine.calls == 1)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from soundkeep import build
 from soundkeep.build import House
-from soundkeep.catalog import speech
+from soundkeep.catalog import hits, speech
 from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
@@ -188,7 +188,7 @@ async def test_hits_are_counted_for_every_segment_and_for_the_speech(house: Hous
     for _ in range(3):
         assert (await say(house)).hit
     await house.generation.counts.flush(house.keep.catalog)
-    figures = await house.keep.catalog.read(speech.figures)
+    figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses) == (6, 2)
     found = await house.keep.catalog.read(speech.find_speech, key)
     assert found is not None
@@ -308,7 +308,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_spoken(
 
 
 async def test_what_was_said_is_found_also_while_the_provider_is_out(house: House) -> None:
-    engine = ScriptedEngine(wav(50_000, seed=5))
+    engine = ScriptedEngine(await heard(await say(house, FIRST, format="wav")))
     house.generation.engines["scripted"] = engine
     asking = {"engine": "scripted", "model": "m", "voice": "v", "format": "wav"}
     once = await heard(await say(house, FIRST, **asking))

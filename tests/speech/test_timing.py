@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from soundkeep.speech.segments import split
@@ -16,7 +14,6 @@ from soundkeep.speech.timing import (
     Source,
     Timing,
     estimated,
-    from_characters,
     from_marks,
     joined,
 )
@@ -27,43 +24,6 @@ def said(text: str, marks: tuple[Mark, ...]) -> list[tuple[str, float, float]]:
         (text[mark.start : mark.end], round(mark.start_seconds, 6), round(mark.end_seconds, 6))
         for mark in marks
     ]
-
-
-def test_the_characters_of_elevenlabs_become_words() -> None:
-    text = "Hi, you."
-    starts = [0.0, 0.1, 0.2, 0.3, 0.6, 0.7, 0.8, 0.9]
-    ends = [0.1, 0.2, 0.3, 0.6, 0.7, 0.8, 0.9, 1.0]
-    assert said(text, from_characters(text, list(text), starts, ends)) == [
-        ("Hi", 0.0, 0.2),
-        ("you", 0.6, 0.9),
-    ]
-
-
-def test_characters_that_the_provider_added_or_left_out_move_no_other_word() -> None:
-    text = "A \u201cquiet\u201d day."
-    told = "A  quiet# day"
-    starts = [index / 10 for index in range(len(told))]
-    ends = [start + 0.1 for start in starts]
-    marks = said(text, from_characters(text, list(told), starts, ends))
-    assert marks == [("A", 0.0, 0.1), ("quiet", 0.3, 0.8), ("day", 1.0, 1.3)]
-
-
-def test_a_number_that_the_provider_spelled_out_moves_no_other_word() -> None:
-    text, told = "At 7 we ate.", "At seven we ate."
-    starts = [index / 10 for index in range(len(told))]
-    ends = [start + 0.1 for start in starts]
-    marks = said(text, from_characters(text, list(told), starts, ends))
-    assert [marks[0], *marks[2:]] == [("At", 0.0, 0.2), ("we", 0.9, 1.1), ("ate", 1.2, 1.5)]
-    assert marks[1] == ("7", 0.3, 0.8)
-
-
-@pytest.mark.parametrize(
-    "alignment", [([], [], []), (["H"], [], []), (["", "\u6f22"], [0, 1], [1, 2])], ids=str
-)
-def test_an_alignment_that_says_nothing_gives_no_marks(
-    alignment: tuple[list[str], list[float], list[float]],
-) -> None:
-    assert from_characters("Hello.", *alignment) == ()
 
 
 def test_an_engines_words_are_laid_onto_our_own() -> None:
@@ -204,17 +164,3 @@ def test_a_cue_lasts_at_least_a_millisecond() -> None:
 
 
 seconds = st.floats(-1, 100)
-
-
-@given(
-    st.text("ab .,-\n\u0301", max_size=40),
-    st.lists(st.tuples(st.text("ab .x", max_size=2), seconds, seconds), max_size=40),
-)
-def test_no_alignment_however_wrong_makes_marks_that_go_back(
-    shown: str, told: list[tuple[str, float, float]]
-) -> None:
-    text = normalise(f"a{shown}").text
-    marks = from_characters(text, *zip(*told, strict=True)) if told else ()
-    times = [time for mark in marks for time in (mark.start_seconds, mark.end_seconds)]
-    assert times == sorted(times)
-    assert all(time >= 0 for time in times)

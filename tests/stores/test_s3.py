@@ -142,6 +142,7 @@ class Streamed:
     media_type: str = "audio/mpeg"
     cache_seconds: int | None = None
     file: Path | None = None
+    checked: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -170,6 +171,32 @@ async def test_a_long_stream_is_never_held_whole(
         stat = await store.stat("long")
         assert stat is not None
         assert stat.size_bytes == 60_000_000
+
+
+async def test_many_uploads_in_parts_share_the_memory_for_them(bucket: Bucket, prefix: str) -> None:
+    """Of ten, each with parts of 5 MiB, as many bytes are held as of eight parts."""
+    piece = bytes(100_000)
+    digest = Digest.of(piece * 160)
+    settings = {"prefix": prefix, "single_put_bytes": MIB, "part_bytes": 5 * MIB}
+    async with opened(bucket, **settings) as store:
+        await store.put(Key("warm"), Streamed(piece, Digest.of(piece * 60), times=60))
+        tracemalloc.start()
+        async with asyncio.TaskGroup() as group:
+            for number in range(10):
+                source = Copied(piece, digest, times=160)
+                group.create_task(store.put(Key(f"together/{number}"), source))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 60 * MIB
+
+
+@dataclass(frozen=True)
+class Copied(Streamed):
+    """Every piece in memory of its own."""
+
+    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+        for _ in range(self.times):
+            yield bytes(bytearray(self.piece))
 
 
 # --- verified -------------------------------------------------------------------------------

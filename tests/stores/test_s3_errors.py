@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 
 import aiohttp
 import pytest
-from botocore import exceptions as botocore
 
 from soundkeep.errors import (
     Corrupt,
@@ -107,30 +105,9 @@ def test_how_long_to_wait_is_kept() -> None:
         assert raised.retry_after == seconds
 
 
-def client_error(status: int, code: str) -> botocore.ClientError:
-    metadata = {"HTTPStatusCode": status, "HTTPHeaders": {}}
-    answer = {"Error": {"Code": code, "Message": "a secret"}, "ResponseMetadata": metadata}
-    return botocore.ClientError(answer, "ListObjectsV2")
-
-
-def untrusted() -> botocore.SSLError:
-    inner = ssl.SSLCertVerificationError(1, "certificate verify failed")
-    inner.verify_message = "self-signed certificate"
-    return botocore.SSLError(endpoint_url="https://example.org", error=inner)
-
-
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        (client_error(404, "NoSuchBucket"), Misconfigured),
-        (client_error(503, "503"), Unavailable),
-        (client_error(403, "403"), PermissionDenied),
-        (client_error(429, "SlowDown"), Throttled),
-        (botocore.EndpointConnectionError(endpoint_url="https://u:p@x"), Unavailable),
-        (botocore.ConnectionClosedError(endpoint_url="https://u:p@x"), Unavailable),
-        (botocore.ConnectTimeoutError(endpoint_url="https://u:p@x"), TimedOut),
-        (botocore.ReadTimeoutError(endpoint_url="https://u:p@x"), TimedOut),
-        (untrusted(), Misconfigured),
         (aiohttp.ClientPayloadError("a secret"), Truncated),
         (aiohttp.ServerDisconnectedError(), Unavailable),
         (aiohttp.ServerTimeoutError("a secret"), TimedOut),

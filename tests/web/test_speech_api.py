@@ -161,6 +161,23 @@ def test_an_unknown_key_has_a_code_of_its_own(server: Server) -> None:
         assert (refused.status, refused.json["code"]) == (404, "no_such_speech")
 
 
+def test_what_is_revoked_is_gone_and_is_paid_for_anew(server: Server) -> None:
+    text = "Take this back.\n\nAnd keep this."
+    document = said(server, text, owner="revoker")
+    revoked = server.ask("DELETE", f"/api/speech/{document['key']}")
+    assert revoked.status == 202
+    assert revoked.json["speeches"] == [document["key"]]
+    assert revoked.json["tracks"] == [document["track_id"]]
+    assert len(revoked.json["segments"]) == 2
+    assert server.ask("GET", f"/audio/{document['track_id']}").status == 404
+    assert server.ask("GET", f"/api/speech/{document['key']}").json["code"] == "no_such_speech"
+    again = server.ask("DELETE", f"/api/speech/{document['key']}")
+    assert (again.status, again.json["speeches"]) == (202, [])
+    anew = said(server, text, owner="revoker")
+    assert (anew["key"], anew["segments_generated"]) == (document["key"], 2)
+    assert anew["track_id"] != document["track_id"]
+
+
 # --- timings --------------------------------------------------------------------------------
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from soundkeep.audio.formats import CODINGS, Format
-from soundkeep.audio.jobs import CPU_SECONDS_PER_JOB, Findings, Job, Rendering
+from soundkeep.audio.jobs import CPU_SECONDS_PER_JOB, Facts, Findings, Job, Rendering
 from soundkeep.audio.sniff import sniff_file
 from soundkeep.audio.warm import Died, DoesNotStart, Overran, Program, WarmProcesses
 from soundkeep.errors import DiskFull, JailFailed, NotAudio, TooMuchSound, WriteFailed
 from soundkeep.model import Sound
 
-JOBS_PER_PROCESS = 500
+JOBS_PER_PROCESS = 2_000  # a new one costs as much as four hundred jobs
 MAX_BYTES = (1 << 32) - 1  # of a file we make: WAV counts them with 32 bits
 SLOWEST = 10  # times as fast as it is heard, a sound is encoded at least; measured 100 and more
 PCM_SAMPLE_BYTES = 2
@@ -55,6 +55,13 @@ class Jail:
             sample_rate_hz=found.sample_rate_hz,
             tags=found.tags,
         )
+
+    async def judge(self, path: Path) -> Facts:
+        """What can be measured of speech. Raises `NotAudio`, `JailFailed`."""
+        format_ = await _sniffed(path)
+        found = await self._examine(Job("judge", str(path), format_.demuxer), format_)
+        assert found.facts is not None
+        return found.facts
 
     async def tune(self) -> bytes:
         """The sample track as MP3. Raises `JailFailed`."""
@@ -140,9 +147,7 @@ class Jail:
         return found
 
     async def _render_file(self, source: Path, rendering: Rendering, seconds: float | None) -> int:
-        format_ = await asyncio.to_thread(sniff_file, source)
-        if format_ is None:
-            raise NotAudio("the content is no audio that we know")
+        format_ = await _sniffed(source)
         job = Job("render", str(source), format_.demuxer, rendering)
         return await self._render(job, seconds or self._seconds)
 
@@ -174,6 +179,13 @@ class Jail:
         except DoesNotStart as error:
             why = "the decoder does not start; `soundkeep doctor` says more"
             raise JailFailed(f"{why} ({error})") from error
+
+
+async def _sniffed(path: Path) -> Format:
+    format_ = await asyncio.to_thread(sniff_file, path)
+    if format_ is None:
+        raise NotAudio("the content is no audio that we know")
+    return format_
 
 
 def _unwritten(number: int) -> Exception:

@@ -38,6 +38,26 @@ class Job(msgspec.Struct, frozen=True):
     cpu_seconds: int = CPU_SECONDS_PER_JOB
 
 
+class Facts(msgspec.Struct, frozen=True):
+    """What can be measured of speech without knowing what it says. Levels are in decibels below
+    full scale, shares from 0 to 1. `audio/judge.py` says how each is measured."""
+
+    duration_seconds: float
+    promised_seconds: float | None  # by a header that knows
+    lost_seconds: float  # by the clock, in the middle
+    damaged_packets: int
+    peak_db: float
+    level_db: float  # of what is not silent
+    heard_seconds: float  # without the silences
+    leading_seconds: float  # of silence
+    trailing_seconds: float
+    end_db: float  # of the last milliseconds, against `level_db`
+    clipped_share: float
+    noisy_share: float  # of what is heard: like white noise
+    noisy_seconds: float  # the longest stretch of that
+    steady_share: float  # of what is heard: like a tone that is held
+
+
 class Findings(msgspec.Struct, frozen=True):
     """What a job found. `refusal` says why the bytes are no sound we take; `unwritten` is the
     `errno` of a file that could not be written."""
@@ -52,3 +72,4 @@ class Findings(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     rendered: bytes = b""
     samples: int = 0
+    facts: Facts | None = None

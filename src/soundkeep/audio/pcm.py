@@ -1,8 +1,8 @@
 """Sound as samples, inside the jail: 16 bits, as frames of any length, never all of it at once.
 
 What a player would hear is what comes out: the codec's run-up is cut off, a damaged packet is left
-out, and what follows it is heard. `judge` counts the damage, this does not. `encode` makes files of
-the frames.
+out and counted, and what follows it is heard. `encode` makes files of the frames, `judge` measures
+them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,36 @@ LAYOUTS = {1: "mono", 2: "stereo"}
 PIECE_SAMPLES = 16 * 1024
 
 
+class Decoding:
+    """The frames of an open file, once, as they are coded."""
+
+    def __init__(self, container: Any) -> None:
+        """Raises `NoSound`."""
+        self.stream = sound_of(container)
+        self.damaged = 0  # packets by now that could not be decoded
+        self._packets = container.demux(self.stream)
+
+    def __iter__(self) -> Iterator[AudioFrame]:
+        while True:
+            try:
+                packet = next(self._packets)
+            except StopIteration:
+                return
+            except av.FFmpegError:
+                self.damaged += 1
+                return
+            try:
+                yield from packet.decode()
+            except (av.FFmpegError, ValueError):
+                # Files that were joined as they were have a tag at each join, and play.
+                self.damaged += not bytes(packet).startswith(b"ID3")
+
+
 @contextmanager
-def decoded(file: BinaryIO, demuxer: str) -> Iterator[Iterator[AudioFrame]]:
-    """The frames of a file as they are coded. Raises `NoSound`, `av.FFmpegError`."""
+def decoding(file: BinaryIO, demuxer: str) -> Iterator[Decoding]:
+    """Opens a file. Raises `NoSound`, `av.FFmpegError`."""
     with open_container(file, demuxer) as container:
-        yield _frames(container, sound_of(container))
+        yield Decoding(container)
 
 
 def resampled(
@@ -80,16 +105,3 @@ def samples_of(frame: AudioFrame) -> bytes:
     """Its samples, interleaved. A plane is longer than what it holds."""
     size = frame.samples * frame.layout.nb_channels * SAMPLE_BYTES
     return bytes(memoryview(frame.planes[0])[:size])
-
-
-def _frames(container: Any, stream: Any) -> Iterator[AudioFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            return
-        try:
-            yield from packet.decode()
-        except (av.FFmpegError, ValueError):
-            continue

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +50,7 @@ GROWTH = 2.5  # from 4 s on: 10 s, 25 s, 1 min, 3 min, 7 min, 16 min, 41 min, 1 
 JITTER = 0.2
 
 
+Leasing = Executable  # an update that leases rows and returns them
 Target = tuple[Table, str, str]  # a table, a chore of its rows, and a store
 
 
@@ -100,19 +101,37 @@ def lease_rows(
     tx: Tx, table: Table, which: ColumnElement[bool], *, holder: str, lease_seconds: float
 ) -> list[tuple[Lease, AnyRow]]:
     """Leases rows that this transaction alone may lease, and which are due."""
-    token = secrets.token_hex(8)
-    leased = (
+    return lease(tx, leasing(table, which), {}, holder=holder, lease_seconds=lease_seconds)
+
+
+def leasing(table: Table, which: ColumnElement[bool]) -> Leasing:
+    """The statement that leases such rows, for `lease`. To be made once where it is often run."""
+    return (
         update(table)
         .where(which)
         .values(
-            due_at=now() + lease_seconds,
-            lease_token=token,
-            lease_holder=holder,
+            due_at=now() + bindparam("lease_seconds"),
+            lease_token=bindparam("token"),
+            lease_holder=bindparam("holder"),
             attempts=table.c.attempts + 1,
         )
         .returning(*table.c)
     )
-    return [(Lease(row.id, token, row.due_at), row) for row in tx.run(leased)]
+
+
+def lease(
+    tx: Tx,
+    statement: Leasing,
+    given: Mapping[str, object],
+    *,
+    holder: str,
+    lease_seconds: float,
+) -> list[tuple[Lease, AnyRow]]:
+    """Runs what `leasing` made; `given` are the parameters of its condition."""
+    token = secrets.token_hex(8)
+    of_lease = {"token": token, "holder": holder, "lease_seconds": lease_seconds}
+    rows = tx.run(statement, {**of_lease, **given})
+    return [(Lease(row.id, token, row.due_at), row) for row in rows]
 
 
 def waits(tx: Tx, targets: Collection[Target]) -> dict[Target, float]:

@@ -84,6 +84,20 @@ _RECORD_PRESENT = (
 )
 
 
+_HELD = select(copies.c.store, copies.c.key, copies.c.digest).where(
+    tuple_(copies.c.store, copies.c.key).in_(bindparam("places", expanding=True))
+)
+_LEASE_FOR_UPLOAD = claims.leasing(
+    copies,
+    and_(
+        copies.c.digest == bindparam("raw"),
+        copies.c.store.in_(bindparam("stores", expanding=True)),
+        copies.c.chore == Chore.COPY.value,
+        copies.c.due_at <= now(),
+    ),
+)
+
+
 # --- looking --------------------------------------------------------------------------------
 
 
@@ -181,10 +195,8 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     if not places:
         return
     wanted = sorted((place.store, place.key) for place in places)
-    held = select(copies.c.store, copies.c.key, copies.c.digest).where(
-        tuple_(copies.c.store, copies.c.key).in_(wanted)
-    )
-    holders = {(row.store, row.key): bytes(row.digest) for row in tx.run(held)}
+    held = tx.run(_HELD, {"places": wanted})
+    holders = {(row.store, row.key): bytes(row.digest) for row in held}
     fields = _row(digest, CopyState.WANTED, Wish.KEEP, lane)
     free = [place for place in wanted if place not in holders]
     if free:
@@ -283,13 +295,13 @@ def claim_for_upload(
 ) -> list[Claimed]:
     """Leases the wanted copies of one blob to the upload that brought it. (A leased row is not
     due; and whoever else would lease these waits for the blob's row, or skips them.)"""
-    due = and_(
-        copies.c.digest == digest.raw,
-        copies.c.store.in_(sorted(stores)),
-        copies.c.chore == Chore.COPY.value,
-        copies.c.due_at <= now(),
+    leased = claims.lease(
+        tx,
+        _LEASE_FOR_UPLOAD,
+        {"raw": digest.raw, "stores": sorted(stores)},
+        holder=holder,
+        lease_seconds=lease_seconds,
     )
-    leased = claims.lease_rows(tx, copies, due, holder=holder, lease_seconds=lease_seconds)
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
 

@@ -3,7 +3,8 @@
 A transaction is a plain function of a `Tx`; it runs in a thread of the catalog's own and cannot
 await, so none stays open across network or client I/O. On SQLite every writing transaction is
 `BEGIN IMMEDIATE`, through one writer thread per process, retried on busy for 30 s with waits of
-our own (SQLite's starve one process: docs/decisions/0002). Why threads and not an asynchronous
+our own (SQLite's starve one process: docs/decisions/0002); those that wait for the thread are
+committed as one, which costs one sync of the disk. Why threads and not an asynchronous
 driver: one hop per transaction instead of one per statement, and a caller that is cancelled
 cannot leave a transaction half done.
 """
@@ -14,13 +15,14 @@ import asyncio
 import random
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -43,6 +45,7 @@ from soundkeep.errors import CatalogUnavailable, DiskFull
 BUSY_SECONDS = 30.0
 READERS = 4
 WRITERS_POSTGRESQL = 6
+MOST_TOGETHER = 32
 NOTIFY_CHANNEL = "soundkeep_work"
 
 P = ParamSpec("P")
@@ -69,6 +72,15 @@ class Tx:
         return self.connection.execute(select(now())).scalar_one()
 
 
+class _Asked(Generic[R]):
+    """A transaction that waits for the writing thread. Nobody can cancel it."""
+
+    def __init__(self, action: Callable[[Tx], R]) -> None:
+        self.action = action
+        self.done: Future[tuple[R, bool]] = Future()
+        self.done.set_running_or_notify_cancel()
+
+
 def conflict_insert(table: Table, *, on_postgresql: bool) -> Any:
     """An `INSERT` that can say what becomes of a conflict. (Each dialect has a class of its own
     for it, and PostgreSQL's takes 70 ms to load.)"""
@@ -90,6 +102,7 @@ class Catalog:
         self._writing = self._engine.execution_options(writing=True)
         writers = WRITERS_POSTGRESQL if self.on_postgresql else 1
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="catalog-write")
+        self._asked: deque[_Asked[Any]] = deque()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="catalog-read")
 
     async def upgrade(self, migrate: Callable[[Engine], None]) -> None:
@@ -115,9 +128,10 @@ class Catalog:
         conflict, so it changes nothing but the database. A caller that is cancelled does not
         cancel the transaction: it ends by itself, either way.
         """
-        work = partial(self._attempt, self._writing, lambda tx: action(tx, *args, **options))
-        loop = asyncio.get_running_loop()
-        result, wakes = await asyncio.shield(loop.run_in_executor(self._writers, work))
+        asked: _Asked[R] = _Asked(lambda tx: action(tx, *args, **options))
+        self._asked.append(asked)
+        self._writers.submit(self._write_asked)
+        result, wakes = await asyncio.shield(asyncio.wrap_future(asked.done))
         if wakes:
             self._wake()
         return result
@@ -145,6 +159,51 @@ class Catalog:
 
     def _attempt(self, engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
         return _until_free(lambda: _transact(engine, action))
+
+    def _write_asked(self) -> None:
+        """What waits by now, in one transaction. If an action raised, nothing was written and each
+        is tried alone: one's failure is no other's. The catalog's own failure is everybody's."""
+        group = self._take_asked()
+        try:
+            together = partial(_together, [asked.action for asked in group])
+            results, _ = self._attempt(self._writing, together) if group else ([], False)
+        except BaseException as error:  # the thread goes on; whoever asked is told
+            if len(group) > 1 and not isinstance(error, CatalogUnavailable | DiskFull):
+                for asked in group:
+                    self._write_alone(asked)
+                return
+            for asked in group:
+                asked.done.set_exception(error)
+        else:
+            for asked, result in zip(group, results, strict=True):
+                asked.done.set_result(result)
+
+    def _take_asked(self) -> list[_Asked[Any]]:
+        """None if an earlier turn has taken them all."""
+        most = 1 if self.on_postgresql else MOST_TOGETHER
+        group: list[_Asked[Any]] = []
+        with suppress(IndexError):
+            while len(group) < most:
+                group.append(self._asked.popleft())
+        return group
+
+    def _write_alone(self, asked: _Asked[Any]) -> None:
+        try:
+            results, _ = self._attempt(self._writing, partial(_together, [asked.action]))
+        except BaseException as error:
+            asked.done.set_exception(error)
+        else:
+            asked.done.set_result(results[0])
+
+
+def _together(actions: list[Callable[[Tx], Any]], tx: Tx) -> list[tuple[Any, bool]]:
+    """Each action's result, and whether it made work due."""
+    results = []
+    for action in actions:
+        own = Tx(tx.connection)
+        results.append((action(own), own.wakes))
+        tx.wakes |= own.wakes
+    return results
 
 
 def _until_free(act: Callable[[], R]) -> R:

@@ -182,6 +182,25 @@ facts = Table(
     Column("at", Double, nullable=False),
 )
 
+renditions = Table(
+    "renditions",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("track_id", ByteText, nullable=False),
+    Column("format", ByteText, nullable=False),
+    Column("rendition_id", ByteText, index=True),  # the track that it is, once it is made
+    Column("created_at", Double, nullable=False),
+    Column("chore", Text),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    UniqueConstraint("track_id", "format"),
+    sqlite_autoincrement=True,
+)
+
 segments = Table(
     "segments",
     metadata,
@@ -360,6 +379,14 @@ Index(
     sidecars.c.lease_holder,
     sqlite_where=sidecars.c.lease_holder.is_not(None),
     postgresql_where=sidecars.c.lease_holder.is_not(None),
+)
+Index(
+    "renditions_to_claim",
+    renditions.c.chore,
+    renditions.c.lane,
+    renditions.c.due_at,
+    sqlite_where=renditions.c.chore.is_not(None),
+    postgresql_where=renditions.c.chore.is_not(None),
 )
 Index(
     "segments_to_claim",

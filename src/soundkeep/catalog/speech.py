@@ -1,4 +1,4 @@
-"""Segments and speeches: what was said, who is having it said now, and how often it was heard.
+"""Segments and speeches: what was said, and who is having it said now. `hits` counts how often.
 
 A segment's row is the right to have it spoken: whoever claims it holds a lease (`claims.py`), and
 the same transaction writes the intent that reserves the money (`money.py`). So of any number of
@@ -8,18 +8,28 @@ callers in any number of processes one calls the engine, and the others wait for
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
 
-from sqlalchemy import Executable, and_, bindparam, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from soundkeep.catalog import claims, money
 from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Tx, conflict_insert
-from soundkeep.catalog.money import IntentState, Order, Outcome
+from soundkeep.catalog.money import Order, Outcome
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import (
     SPEECH,
@@ -28,12 +38,11 @@ from soundkeep.catalog.schema import (
     refused_takes,
     segment_keys,
     segments,
-    speech_hits,
     speech_tracks,
     speeches,
 )
 from soundkeep.digest import Digest
-from soundkeep.errors import Unplayable
+from soundkeep.errors import Conflict, Unplayable
 from soundkeep.model import Chore, Lane, Money, Segment, SegmentName, SegmentState
 
 REST_SECONDS = 86400.0  # after takes that were refused
@@ -83,79 +92,6 @@ Standing: TypeAlias = Segment | Held | Noted | None  # None: nobody has asked ye
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What hits and misses are counted by."""
-
-    owner: str  # who asked
-    engine: str
-    model: str
-    voice: str
-    currency: str
-
-
-@dataclass(slots=True)
-class Count:
-    """How often, and what that was worth."""
-
-    hits: int = 0
-    misses: int = 0
-    saved_billionths: int = 0
-    first_bytes: int = 0
-    first_byte_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class VoiceFigures:
-    """What was heard of one voice, and what it cost, in one currency."""
-
-    engine: str
-    model: str
-    voice: str
-    hits: int
-    misses: int
-    spent: Money
-    saved: Money
-    first_byte_seconds: float | None  # the mean
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """How the cache pays, in all and by voice, the most popular voices first."""
-
-    voices: tuple[VoiceFigures, ...]
-    calls: Mapping[IntentState, int]
-
-    @property
-    def hits(self) -> int:
-        return sum(voice.hits for voice in self.voices)
-
-    @property
-    def misses(self) -> int:
-        return sum(voice.misses for voice in self.voices)
-
-    @property
-    def hit_rate(self) -> float | None:
-        """None as long as nobody asked."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else None
-
-    @property
-    def unknown(self) -> int:
-        """Calls of which nobody can say whether they were charged."""
-        return self.calls[IntentState.UNKNOWN]
-
-    @property
-    def spent(self) -> tuple[Money, ...]:
-        """What was paid, or may have been: one amount for each currency."""
-        return _by_currency([voice.spent for voice in self.voices])
-
-    @property
-    def saved(self) -> tuple[Money, ...]:
-        """What the hits would have cost: one amount for each currency."""
-        return _by_currency([voice.saved for voice in self.voices])
-
-
-@dataclass(frozen=True, slots=True)
 class Worth:
     """Segments of one voice, and what they cost."""
 
@@ -188,17 +124,6 @@ _BY_OTHER_KEY = (
 _IS_NAMED = select(or_(*(exists().where(table.c.digest == bindparam("raw")) for table in SPEECH)))
 _TAKE = _BY_KEY.with_for_update()
 _NOTE_REFUSED = insert(refused_takes).values(made_at=now())
-_HEARD_SEGMENT = (
-    update(segments)
-    .where(segments.c.key == bindparam("of_key"))
-    .values(hits=segments.c.hits + bindparam("more"))
-)
-
-_HEARD_SPEECH = (
-    update(speeches)
-    .where(speeches.c.key == bindparam("of_key"))
-    .values(hits=speeches.c.hits + bindparam("more"))
-)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -353,10 +278,33 @@ def note_refused(
     tx.wakes = True
 
 
-def refused(tx: Tx, key: str) -> list[AnyRow]:
-    """The takes of a segment that the judge refused, in order: `reason`, `host`, `file`."""
-    rows = select(refused_takes).where(refused_takes.c.segment_key == key)
-    return list(tx.run(rows.order_by(refused_takes.c.id)))
+def accept(tx: Tx, key: str, *, digest: Digest, characters: int, cost: Money | None) -> None:
+    """A take that was refused is the segment after all. Raises `Conflict` if there is another by
+    now, or somebody is having it spoken; then nothing was written."""
+    row = tx.run(_TAKE, {"of_key": key}).one()
+    standing = _standing(row, tx.now())
+    if isinstance(standing, Segment | Held):
+        now_so = "there by now" if isinstance(standing, Segment) else "being spoken"
+        raise Conflict(f"the segment {key} is {now_so}")
+    tx.run(
+        update(segments)
+        .where(segments.c.id == row.id)
+        .values(
+            state=SegmentState.PRESENT.value,
+            digest=digest.raw,
+            timing=None,
+            characters=characters,
+            cost_billionths=cost.billionths if cost else 0,
+            currency=cost.currency if cost else "",
+            refusals=0,
+            chore=None,
+            due_at=now(),
+            lease_token=None,
+            lease_holder=None,
+            last_error=None,
+        )
+    )
+    tx.wakes = True
 
 
 def forsake_expired(tx: Tx) -> int:
@@ -376,6 +324,58 @@ def release_dead(tx: Tx, host: str) -> int:
     """Frees what dead processes of this host were having spoken; what it cost is `unknown`."""
     money.forsake_dead(tx, host)
     return claims.release_dead_holders(tx, segments, host)
+
+
+# --- withdrawing ----------------------------------------------------------------------------
+
+
+def segments_of(tx: Tx, key: str) -> list[str]:
+    """The keys of the segments that a key stands for: of a speech, or of one segment itself."""
+    whole, one = find_speech(tx, key), find(tx, key)
+    return [*dict.fromkeys((*(whole.segments if whole else ()), *([one.key] if one else ())))]
+
+
+def made_of(tx: Tx, keys: Collection[str]) -> list[str]:
+    """The keys of all speeches in which one of these is heard. It looks at every speech."""
+    wanted, found = set(keys), []
+    for row in tx.run(select(speeches.c.key, speeches.c.segments).order_by(speeches.c.key)):
+        if not wanted.isdisjoint(json.loads(row.segments)):
+            found.append(row.key)
+    return found
+
+
+def withdraw(tx: Tx, key: str) -> None:
+    """The segment is as if it had never been spoken. Whatever it was refused for is forgotten."""
+    tx.run(
+        update(segments)
+        .where(segments.c.key == key)
+        .values(
+            state=SegmentState.WANTED.value,
+            digest=None,
+            timing=None,
+            refusals=0,
+            chore=Chore.GENERATE.value,
+            due_at=now(),
+            last_error=None,
+        )
+    )
+    tx.wakes = True
+
+
+def withdraw_speech(tx: Tx, key: str) -> None:
+    """The speech has no sound until it is asked for again."""
+    tx.run(update(speeches).where(speeches.c.key == key).values(digest=None))
+
+
+def tracks_of(tx: Tx, speech_key: str) -> list[str]:
+    """The ids of all tracks that owners have of a speech."""
+    ids = select(speech_tracks.c.track_id).where(speech_tracks.c.speech_key == speech_key)
+    return list(tx.run(ids.order_by(speech_tracks.c.track_id)).scalars())
+
+
+def forget_tracks(tx: Tx, speech_key: str) -> None:
+    """No owner has a track of it any more."""
+    tx.run(delete(speech_tracks).where(speech_tracks.c.speech_key == speech_key))
 
 
 # --- speeches -------------------------------------------------------------------------------
@@ -430,118 +430,6 @@ def note_track(tx: Tx, speech_key: str, owner: str, collection: str, track_id: s
     )
     place = [speech_tracks.c.speech_key, speech_tracks.c.owner, speech_tracks.c.collection]
     tx.run(row.on_conflict_do_update(index_elements=place, set_={"track_id": track_id}))
-
-
-# --- counting -------------------------------------------------------------------------------
-
-
-def flush(
-    tx: Tx,
-    counts: Mapping[Heard, Count],
-    segment_hits: Mapping[str, int],
-    speech_hits: Mapping[str, int],
-) -> None:
-    """Adds what was counted in memory, in one order everywhere, so that nobody waits in a ring."""
-    day = time.strftime("%Y-%m-%d", time.gmtime(tx.now()))
-    rows = [
-        {
-            "day": day,
-            "owner": heard.owner,
-            "engine": heard.engine,
-            "model": heard.model,
-            "voice": heard.voice,
-            "currency": heard.currency,
-            "hits": count.hits,
-            "misses": count.misses,
-            "saved_billionths": count.saved_billionths,
-            "first_bytes": count.first_bytes,
-            "first_byte_seconds": count.first_byte_seconds,
-        }
-        for heard, count in counts.items()
-    ]
-    if rows:
-        tx.run(
-            _adding(tx.on_postgresql), sorted(rows, key=lambda row: tuple(map(str, row.values())))
-        )
-    if segment_hits:
-        more = [{"of_key": key, "more": number} for key, number in sorted(segment_hits.items())]
-        tx.run(_HEARD_SEGMENT, more)
-    if speech_hits:
-        more = [{"of_key": key, "more": number} for key, number in sorted(speech_hits.items())]
-        tx.run(_HEARD_SPEECH, more)
-
-
-def figures(tx: Tx, owner: str | None = None) -> Figures:
-    """The statistics of one owner, or of all."""
-    heard = _heard(tx, owner)
-    paid = _paid(tx, owner)
-    voices = [_figures_of(who, heard.get(who), paid.get(who, 0)) for who in {**heard, **paid}]
-    voices.sort(key=lambda voice: (-voice.hits - voice.misses, voice.engine, voice.voice))
-    return Figures(tuple(voices), money.counted(tx, owner))
-
-
-_Who: TypeAlias = tuple[str, str, str, str]  # engine, model, voice, currency
-
-
-def _heard(tx: Tx, owner: str | None) -> dict[_Who, AnyRow]:
-    table = speech_hits.c
-    who = (table.engine, table.model, table.voice, table.currency)
-    sums = (table.hits, table.misses, table.saved_billionths, table.first_bytes)
-    rows = select(
-        *who,
-        *(func.sum(column).label(column.name) for column in sums),
-        func.sum(table.first_byte_seconds).label("first_byte_seconds"),
-    ).group_by(*who)
-    if owner is not None:
-        rows = rows.where(table.owner == owner)
-    return {(row.engine, row.model, row.voice, row.currency): row for row in tx.run(rows)}
-
-
-def _paid(tx: Tx, owner: str | None) -> dict[_Who, int]:
-    table = intents.c
-    who = (table.engine, table.model, table.voice, table.currency)
-    rows = select(*who, func.sum(table.cost_billionths).label("spent")).group_by(*who)
-    if owner is not None:
-        rows = rows.where(table.owner == owner)
-    return {
-        (row.engine, row.model, row.voice, row.currency): int(row.spent) for row in tx.run(rows)
-    }
-
-
-def _figures_of(who: _Who, row: AnyRow | None, spent_billionths: int) -> VoiceFigures:
-    engine, model, voice, currency = who
-    timed = row is not None and row.first_bytes
-    return VoiceFigures(
-        engine=engine,
-        model=model,
-        voice=voice,
-        hits=int(row.hits) if row else 0,
-        misses=int(row.misses) if row else 0,
-        spent=Money(spent_billionths, currency),
-        saved=Money(int(row.saved_billionths) if row else 0, currency),
-        first_byte_seconds=row.first_byte_seconds / float(row.first_bytes)
-        if row and timed
-        else None,
-    )
-
-
-def _by_currency(amounts: Collection[Money]) -> tuple[Money, ...]:
-    sums: dict[str, int] = {}
-    for amount in amounts:
-        if amount.currency:
-            sums[amount.currency] = sums.get(amount.currency, 0) + amount.billionths
-    return tuple(Money(billionths, currency) for currency, billionths in sorted(sums.items()))
-
-
-@cache
-def _adding(on_postgresql: bool) -> Executable:
-    row = conflict_insert(speech_hits, on_postgresql=on_postgresql)
-    numbers = ("hits", "misses", "saved_billionths", "first_bytes", "first_byte_seconds")
-    sums = {name: speech_hits.c[name] + row.excluded[name] for name in numbers}
-    adding: Executable = row.on_conflict_do_update(
-        index_elements=list(speech_hits.primary_key.columns), set_=sums
-    )
-    return adding
 
 
 # --- rows -----------------------------------------------------------------------------------

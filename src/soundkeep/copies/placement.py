@@ -15,9 +15,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from soundkeep.audio.making import making
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.sidecars import SidecarPlace
-from soundkeep.errors import BadPath, SettingsError
+from soundkeep.errors import BadPath, SettingsError, UnknownFormat
 from soundkeep.model import Asked, Blob, Name, Track
 from soundkeep.settings import Settings, StoreSettings
 from soundkeep.stores.interface import RESERVED_PREFIX, Key
@@ -143,6 +144,7 @@ class StoreRule:
     max_bytes: int | None = None
     types: frozenset[str] | None = None  # media types
     sidecars: Layout | None = None  # None: it has none
+    renditions: frozenset[str] = frozenset()  # formats
 
     def audio_key(self, track: Track) -> Key:
         """Where this track's sound lies, if the store has it."""
@@ -198,7 +200,17 @@ def _rule(name: str, table: StoreSettings) -> StoreRule:
         max_bytes=table.max_bytes,
         types=frozenset(table.types) if table.types is not None else None,
         sidecars=sidecars,
+        renditions=frozenset(_checked(name, table.renditions)),
     )
+
+
+def _checked(name: str, formats: Collection[str]) -> Collection[str]:
+    for each in formats:
+        try:
+            making(each)
+        except UnknownFormat as error:
+            raise SettingsError(f"stores.{name}.renditions: {error}") from None
+    return formats
 
 
 def place(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]:
@@ -228,6 +240,16 @@ def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozen
         for track in names
         if _belongs(track, store, rules.keep)
         if (key := store.sidecar_key(track)) is not None
+    )
+
+
+def renditions_of(track: Track, rules: Rules) -> frozenset[str]:
+    """The formats in which a track is to be had besides its own, for the stores it is placed in."""
+    return frozenset(
+        each
+        for store in rules.stores
+        if _belongs(track, store, rules.keep)
+        for each in store.renditions
     )
 
 

@@ -7,13 +7,14 @@ the same plan: see `sidecar_planning`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, facts, speech, tracks
+from soundkeep.catalog import blobs, copies, facts, renditions, speech, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies import sidecar_planning
-from soundkeep.copies.placement import Rules, allowed, may_lie, place
+from soundkeep.copies.placement import Rules, allowed, may_lie, place, renditions_of
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Copy, CopyState, Lane, Name, Track, Wish
 
@@ -50,11 +51,11 @@ def difference(
 
 
 def replan(
-    tx: Tx, blob: Blob, rules: Rules, *, lane: Lane, names_before: list[Track] | None = None
+    tx: Tx, blob: Blob, rules: Rules, *, lane: Lane, names_before: Sequence[Name] | None = None
 ) -> None:
     """Makes the ledger of one blob say what placement says. Its row is taken by the caller.
 
-    `names_before` are its tracks before this transaction changed them; None if it did not.
+    `names_before` are its names before this transaction changed them; None if it did not.
     """
     names = names_of(tx, blob.digest)
     if not names:
@@ -67,13 +68,23 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    with_sidecars = [name for name in names if isinstance(name, Track)]
-    sidecar_planning.replan(tx, blob, rules, with_sidecars, names_before, current)
+    named = _tracks(names)
+    named_before = None if names_before is None else _tracks(names_before)
+    sidecar_planning.replan(tx, blob, rules, named, named_before, current)
+    for track in named:
+        want_renditions(tx, track, rules, lane)
 
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
     """Everything that names a blob: tracks, and speech."""
     return [*tracks.naming(tx, digest), *speech.naming(tx, digest)]
+
+
+def want_renditions(tx: Tx, track: Track, rules: Rules, lane: Lane) -> None:
+    """Asks for what the stores of a track want it in besides. Renditions have none themselves."""
+    formats = renditions_of(track, rules)
+    if formats and not renditions.is_one(tx, track.id):
+        renditions.want(tx, track.id, formats, lane)
 
 
 def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
@@ -91,7 +102,7 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
 
 
 def _allowed_no_more(
-    blob: Blob, current: list[Copy], before: list[Track], after: list[Name], rules: Rules
+    blob: Blob, current: list[Copy], before: Sequence[Name], after: list[Name], rules: Rules
 ) -> frozenset[Place]:
     """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 
@@ -142,6 +153,11 @@ def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
     last = digests[-1].hex if digests else ""
     facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
     return len(digests)
+
+
+def _tracks(names: Sequence[Name]) -> list[Track]:
+    """Those of the names that have sidecars."""
+    return [name for name in names if isinstance(name, Track)]
 
 
 def _placeable(copy: Copy) -> bool:

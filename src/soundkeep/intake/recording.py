@@ -8,18 +8,20 @@ is remembered with its digest for ever, also when its track is gone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, sidecars, tracks
+from soundkeep.catalog import blobs, copies, renditions, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
+from soundkeep.catalog.renditions import ClaimedRendition
 from soundkeep.copies import planning, receipts, sidecar_planning
 from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
-from soundkeep.errors import IdTaken, NoSuchTrack, PathTaken, RevisionChanged
+from soundkeep.digest import Digest
+from soundkeep.errors import IdTaken, LeaseLost, NoSuchTrack, PathTaken, RevisionChanged
 from soundkeep.model import (
     DEFAULT_OWNER,
     Blob,
@@ -49,6 +51,7 @@ class NewTrack:
     visibility: Visibility = Visibility.PRIVATE
     metadata: dict[str, Any] = field(default_factory=dict)
     replace: bool = False
+    rendition: ClaimedRendition | None = None  # which it is, if it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,19 @@ def record(
     holder: str,
     lease_seconds: float,
 ) -> Recorded:
-    """Raises `IdTaken` or `PathTaken`, and then nothing was recorded."""
+    """Raises `IdTaken` or `PathTaken`, and `LeaseLost` for a rendition that is not wanted any
+    more; then nothing was recorded."""
+    if new.rendition is not None:
+        new = _as_public_as_its_track(tx, new, new.rendition)
     is_new = blobs.ensure(tx, blob)
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     track, change = _name(tx, new, blob, rules, held)
+    if new.rendition is not None:
+        renditions.made(tx, new.rendition, track.id)
     if change is not None:
         planning.apply(tx, blob, change, lane)
         sidecar_planning.want(tx, blob, track, rules, held)
+        planning.want_renditions(tx, track, rules, lane)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     working = set(rules.keep) - store_rows.out(tx)
@@ -119,6 +128,18 @@ def record_speech(
     if needed:
         _landed(tx, blob, inbox)
     return needed
+
+
+def withdraw_speech(tx: Tx, digest: Digest, unname_it: Callable[[], None], *, rules: Rules) -> None:
+    """Takes the name that speech gives a blob away; `unname_it` writes that down.
+
+    Copies that no other name has a place for go, as after a deletion."""
+    blob = blobs.take(tx, digest)
+    names_before = planning.names_of(tx, digest)
+    unname_it()
+    if blob is not None:
+        planning.replan(tx, blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
+        blobs.forget_if_gone(tx, digest)
 
 
 def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) -> Track:
@@ -165,7 +186,32 @@ def change(
     sidecars.follow(tx, track.blob.digest, track.id, changed.revision)
     if visibility is not track.visibility:
         receipts.replan_noting(tx, changed, rules, names_before)
+        _change_renditions(tx, changed, rules)
     return changed
+
+
+def _change_renditions(tx: Tx, original: Track, rules: Rules) -> None:
+    """Renditions are as public as what they were made of."""
+    for rendition in renditions.take_of_track(tx, original.id):
+        made = tracks.find(tx, rendition.rendition_id) if rendition.rendition_id else None
+        if made is not None and made.visibility is not original.visibility:
+            change(
+                tx,
+                made,
+                rules,
+                title=made.title,
+                visibility=original.visibility,
+                metadata=made.metadata,
+            )
+
+
+def _as_public_as_its_track(tx: Tx, new: NewTrack, rendition: ClaimedRendition) -> NewTrack:
+    """Takes the rendition's row, so that its track can become neither more nor less public."""
+    renditions.take(tx, rendition)
+    original = tracks.find(tx, rendition.rendition.track_id)
+    if original is None:
+        raise LeaseLost
+    return replace(new, visibility=original.visibility)
 
 
 def _name(
@@ -251,8 +297,14 @@ def _is_still_there(tx: Tx, track: Track) -> bool:
 
 
 def _delete(tx: Tx, track: Track, rules: Rules) -> None:
+    """Renditions go with what they were made of."""
+    blobs.take(tx, track.blob.digest)
+    for rendition in renditions.take_of_track(tx, track.id):
+        made = tracks.find(tx, rendition.rendition_id) if rendition.rendition_id else None
+        if made is not None:
+            _delete(tx, made, rules)
+    renditions.forget(tx, track.id)
     digest = track.blob.digest
-    blobs.take(tx, digest)
     names_before = tracks.naming(tx, digest)
     tracks.bury(tx, track)
     planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)

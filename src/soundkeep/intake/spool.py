@@ -30,7 +30,7 @@ from soundkeep.errors import (
 UPLOADS = "uploads"
 RENAME_ATTEMPTS = 5  # the directory may be removed again between being made and being used
 TEMPORARY = Path(".soundkeep") / "tmp"
-COPY_BYTES = 1024 * 1024
+COPY_BYTES = 256 * 1024  # what is hashed and written should still be in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)

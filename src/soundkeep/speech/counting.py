@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from soundkeep.catalog import speech
+from soundkeep.catalog import hits
 from soundkeep.catalog.database import Catalog
-from soundkeep.catalog.speech import Count, Heard, Worth
+from soundkeep.catalog.hits import Count, Heard
+from soundkeep.catalog.speech import Worth
 from soundkeep.errors import CatalogUnavailable, DiskFull
 from soundkeep.model import Segment
 
@@ -57,7 +58,7 @@ class Counts:
         for counter in (self._counts, self._segment_hits, self._speech_hits):
             counter.clear()
         try:
-            await catalog.write(speech.flush, counts, segment_hits, speech_hits)
+            await catalog.write(hits.flush, counts, segment_hits, speech_hits)
         except (CatalogUnavailable, DiskFull):
             self._segment_hits.update(segment_hits)
             self._speech_hits.update(speech_hits)

@@ -9,7 +9,6 @@ somebody else is speaking by now, and only says what it cost.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -47,8 +46,9 @@ from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
 from soundkeep.model import Blob, Lane, Money, Segment, Sound
+from soundkeep.speech.aside import Aside
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines.interface import Bill, Engine
+from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
 
@@ -68,6 +68,7 @@ class Take:
     path: Path
     sound: Sound
     asked: Asked
+    format: AudioFormat | None  # that of `asked.format`
     bill: Bill
 
 
@@ -79,21 +80,15 @@ class Verdict:
     reason: str = ""
 
 
-Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]
-
-
-async def accept(take: Take) -> Verdict:
-    """Accepts whatever is a sound at all, which was found out before."""
-    return Verdict(accepted=True)
+Judge: TypeAlias = Callable[[Take], Awaitable[Verdict]]  # `judging.py` has the one we go by
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where takes land, and where those are put aside that were refused."""
+    """Where takes land."""
 
     inbox: str
     linger_seconds: float
-    aside: Path
     host: str
 
 
@@ -115,6 +110,7 @@ class Leader:
         spool: Spool,
         examiner: Examiner,
         judge: Judge,
+        aside: Aside,
         rules: Rules,
         where: Where,
         lease_seconds: float,
@@ -123,6 +119,7 @@ class Leader:
         self._spool = spool
         self._examiner = examiner
         self.judge = judge
+        self._aside = aside
         self._rules = rules
         self._where = where
         self._lease_seconds = lease_seconds
@@ -218,8 +215,7 @@ class Leader:
             blob = await self._insist(
                 lambda: known_or_examined(self._catalog, self._examiner, taken.landed)
             )
-            take = Take(taken.landed.path, blob.sound, call.asked, taken.bill)
-            verdict = await self.judge(take)
+            verdict = await self.judge(call.take(taken, blob.sound))
         except (NotAudio, TypeNotAllowed) as error:
             verdict = Verdict(accepted=False, reason=str(error))
         except SoundkeepError as error:  # the judge could not be asked
@@ -235,13 +231,13 @@ class Leader:
     async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
         """Puts the take aside, so that a person can listen to it, and notes why."""
         error = TakeRefused(f"the take was refused: {verdict.reason}")
-        file = self._where.aside / f"{call.key}-{uuid.uuid4().hex}"
-        await asyncio.to_thread(_put_aside, taken.landed.path, file)
+        file = f"{call.key}-{uuid.uuid4().hex}"
+        await self._aside.put(taken.landed.path, file)
         log.warning("a take was refused", segment=call.key, reason=verdict.reason)
         await self._insist(
             lambda: self._catalog.write(
                 _write_refusal, call, call.done(taken.bill), error, verdict.reason,
-                self._where.host, file.name,
+                self._where.host, file,
             )
         )  # fmt: skip
         return error
@@ -362,6 +358,10 @@ class _Call:
     def unknown(self, error: SoundkeepError) -> Outcome:
         return Outcome(IntentState.UNKNOWN, error=str(error))
 
+    def take(self, taken: _Taken, sound: Sound) -> Take:
+        format_ = self.engine.caps.format(self.asked.format)
+        return Take(taken.landed.path, sound, self.asked, format_, taken.bill)
+
     def segment(self, blob: Blob, timing: Mapping[str, Any] | None, outcome: Outcome) -> Segment:
         return Segment(
             key=self.key,
@@ -414,15 +414,6 @@ def _write_refusal(
 def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
     money.settle(tx, call.claimed.intent_id, outcome)
     claims.release(tx, segments, call.claimed.lease)
-
-
-# --- takes ----------------------------------------------------------------------------------
-
-
-def _put_aside(path: Path, file: Path) -> None:
-    """The inbox may lie on another disk than what is put aside."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(path, file)
 
 
 def _timing(marks: list[Mark]) -> Mapping[str, Any] | None:

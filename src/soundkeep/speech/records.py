@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any, get_args
 
-from soundkeep.catalog import speech, spoken
+from soundkeep.catalog import hits, spoken
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.speech import Figures
+from soundkeep.catalog.hits import Figures
 from soundkeep.catalog.spoken import Spoken, Times
 from soundkeep.errors import NoSuchSpeech, NoTiming
 from soundkeep.model import Money, Segment
@@ -176,7 +176,7 @@ def amount(money: Money) -> float:
 
 
 def _stats(tx: Tx, owner: str | None) -> tuple[Figures, Times]:
-    return speech.figures(tx, owner), spoken.times(tx)
+    return hits.figures(tx, owner), spoken.times(tx)
 
 
 def _amounts(spent: Sequence[Money], saved: Sequence[Money]) -> list[dict[str, Any]]:

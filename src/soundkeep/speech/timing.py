@@ -22,11 +22,6 @@ from soundkeep.speech.text import Normalised, words
 Kind: TypeAlias = Literal["word", "sentence"]
 Source: TypeAlias = Literal["provider", "aligned", "estimated"]  # from the best to the worst
 
-# What the provider added or left out is this long at most, and the texts agree again when so many
-# characters are the same.
-_NEAR = 24
-_AGREED = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -90,48 +85,6 @@ class Piece:
 
 
 # --- the words of one segment ---------------------------------------------------------------
-
-
-def from_characters(
-    text: str,
-    characters: Sequence[str],
-    starts_seconds: Sequence[float],
-    ends_seconds: Sequence[float],
-) -> tuple[Mark, ...]:
-    """The words of `text` by a time for each character, as ElevenLabs gives them.
-
-    The provider's characters should be those of the text; where some are not, the words around
-    them are timed by the nearest that are.
-    """
-    owners = [number for number, each in enumerate(characters) for _ in each]
-    anchors: list[tuple[int, float]] = []
-    for told, index in _in_step("".join(characters), text):
-        number = owners[told]
-        if number < min(len(starts_seconds), len(ends_seconds)):
-            anchors += ((index, starts_seconds[number]), (index + 1, ends_seconds[number]))
-    return _word_marks(text, anchors)
-
-
-def _in_step(told: str, text: str) -> Iterator[tuple[int, int]]:
-    """The pairs of indexes at which both say the same, in order."""
-    at_told, at_text = 0, 0
-    while at_told < len(told) and at_text < len(text):
-        if told[at_told] == text[at_text]:
-            yield at_told, at_text
-            skip_told, skip_text = 1, 1
-        else:
-            skip_told, skip_text = _back_in_step(told[at_told:][:_NEAR], text[at_text:][:_NEAR])
-        at_told, at_text = at_told + skip_told, at_text + skip_text
-
-
-def _back_in_step(told: str, text: str) -> tuple[int, int]:
-    """How much to pass over on both sides until they agree again for a few characters."""
-    for total in range(1, 2 * _NEAR):
-        for skip_text in range(max(0, total - _NEAR), min(total, _NEAR) + 1):
-            agreed = told[total - skip_text :][:_AGREED]
-            if agreed and text[skip_text:].startswith(agreed):
-                return total - skip_text, skip_text
-    return _NEAR, _NEAR
 
 
 def from_marks(text: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:

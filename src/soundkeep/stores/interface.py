@@ -133,6 +133,12 @@ class Source(Protocol):
         """The same bytes as a local file, synced, that nobody will ever change, if there is one."""
         ...
 
+    @property
+    def checked(self) -> bool:
+        """Whether `open` compares what it gives with the digest or with hashes recorded with it,
+        so that nobody needs to hash the whole again."""
+        ...
+
     def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         """The bytes of the half-open range, in pieces of any size. Close it with `aclosing`."""
         ...

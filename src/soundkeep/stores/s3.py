@@ -2,8 +2,7 @@
 
 An object appears whole or not at all, as S3 promises of a PUT and of an upload in parts. Objects
 are put with their SHA-256, type and cache time; whether the server looks at the digest is tried,
-not believed. Reads, stats, single puts and signed URLs are requests of our own, because a general
-client costs a millisecond of CPU for each; the rest goes through the official client.
+not believed. All requests are our own: a general client costs a millisecond of CPU for each.
 
 Its neighbours: `s3_requests` talks, `s3_reading` reads, `s3_uploads` sends in parts, `s3_errors`
 says what a refusal means. What quirks which service has is in `docs/stores/s3.md`.
@@ -19,7 +18,6 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from soundkeep.digest import Digest
 from soundkeep.errors import (
@@ -44,8 +42,7 @@ from soundkeep.stores.interface import (
 )
 from soundkeep.stores.pieces import check_fits, span
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
-from soundkeep.stores.s3_client import Account, Client
-from soundkeep.stores.s3_listing import Listing
+from soundkeep.stores.s3_listing import Found, Listing
 from soundkeep.stores.s3_reading import Reading
 from soundkeep.stores.s3_requests import PHASES, Phases, Requests, start_of
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
@@ -81,18 +78,14 @@ class S3Store:
     ) -> None:
         self.name = name
         self.caps = Caps(signs=True, public=public, max_bytes=max_bytes, types=types)
-        self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._storage_class = storage_class
         self._single_put_bytes = single_put_bytes
         self._address = Address.of(endpoint, bucket, style)
         self._signer = Signer(self._address, credentials, region)
         self._requests = Requests(name, self._address, self._signer, phases)
-        self._client = Client(name, Account(endpoint, region, style, credentials, phases))
-        self._uploads = Uploads(
-            self._client, self._requests, bucket, part_bytes, self._prefix + LIE_KEY
-        )
-        self._listing = Listing(self._client, bucket, self._prefix + TRIAL_PREFIX)
+        self._uploads = Uploads(self._requests, part_bytes, self._prefix + LIE_KEY)
+        self._listing = Listing(self._requests, self._prefix + TRIAL_PREFIX)
         self._checking = Checking()
 
     async def probe(self) -> None:
@@ -144,14 +137,13 @@ class S3Store:
                 raise
 
     async def delete(self, locator: str) -> None:
-        async with self._client.asked(f"delete {locator}") as client:
-            await client.delete_object(Bucket=self._bucket, Key=self._full(locator))
+        await self._requests.delete(self._full(locator))
 
     async def list(self, prefix: str = "", after: str | None = None) -> AsyncIterator[Stat]:
         full, start = self._prefix + prefix, self._prefix + after if after else ""
         async with aclosing(self._listing.objects(full, start)) as objects:
             async for found in objects:
-                if stat := _listed(found["Key"].removeprefix(self._prefix), found):
+                if stat := _listed(found.key.removeprefix(self._prefix), found):
                     yield stat
 
     async def sign(self, locator: str, expires_in: timedelta) -> str | None:
@@ -163,7 +155,6 @@ class S3Store:
 
     async def close(self) -> None:
         await self._requests.close()
-        await self._client.close()
 
     def _full(self, locator: str) -> str:
         return self._prefix + str(Key(locator))
@@ -231,7 +222,7 @@ class S3Store:
         return headers
 
 
-def _listed(locator: str, found: Mapping[str, Any]) -> Stat | None:
+def _listed(locator: str, found: Found) -> Stat | None:
     """One line of a list. A foreign object whose name is no key cannot be ours."""
     try:
         Key(locator)
@@ -239,8 +230,7 @@ def _listed(locator: str, found: Mapping[str, Any]) -> Stat | None:
         return None
     if locator.startswith(RESERVED_PREFIX):
         return None
-    modified_at = found["LastModified"].timestamp()
-    return Stat(locator, found["Size"], etag=found.get("ETag"), modified_at=modified_at)
+    return Stat(locator, found.size_bytes, etag=found.etag, modified_at=found.modified_at)
 
 
 def _digest(headers: Mapping[str, str]) -> Digest | None:

@@ -12,11 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
-from botocore import exceptions as botocore
-from botocore.parsers import ResponseParserError
 
 from soundkeep.errors import (
     Corrupt,
@@ -117,8 +114,7 @@ BY_STATUS: dict[int, Meaning] = {
     507: FULL,
 }  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
 
-TIMEOUTS = (TimeoutError, botocore.ConnectTimeoutError, botocore.ReadTimeoutError)
-UNREACHABLE = (aiohttp.ClientConnectorError, botocore.EndpointConnectionError, Unreachable)
+UNREACHABLE = (aiohttp.ClientConnectorError, Unreachable)
 
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
@@ -169,12 +165,10 @@ class Refusal:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turns what the libraries below raise into errors of ours, which begin with `what`."""
+    """Turns what aiohttp and the system raise into errors of ours, which begin with `what`."""
     try:
         yield
-    except botocore.ClientError as error:
-        raise _refusal_of(error).error(what) from error
-    except (aiohttp.ClientError, botocore.BotoCoreError, ResponseParserError, OSError) as error:
+    except (aiohttp.ClientError, OSError) as error:
         kind, meaning = _broken(error)
         raise kind(f"{what}: {meaning}") from error
 
@@ -184,44 +178,22 @@ def _broken(error: Exception) -> Meaning:
     for reason in _chain(error):
         if why := getattr(reason, "verify_message", ""):  # of an ssl.SSLCertVerificationError
             return Misconfigured, f"its certificate is not trusted: {why}"
-        if isinstance(reason, TIMEOUTS):
+        if isinstance(reason, TimeoutError):
             return TimedOut, "no answer in time"
     if isinstance(error, aiohttp.ClientPayloadError | EndedEarly):
         return Truncated, "the connection broke before the end"
     if isinstance(error, UNREACHABLE):
         return Unavailable, "cannot be reached"
-    if isinstance(error, aiohttp.InvalidURL | ResponseParserError | botocore.ParamValidationError):
+    if isinstance(error, aiohttp.InvalidURL):
         return NOT_S3
     return Unavailable, "the connection broke"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The fault and what lies below it, in whichever way a library wraps it."""
+    """The fault and what lies below it, in whichever way aiohttp wraps it."""
     while isinstance(error, BaseException):
         yield error
-        wrapped = getattr(error, "kwargs", {}).get("error")  # so does botocore
-        error = getattr(error, "certificate_error", None) or wrapped or error.__cause__
-
-
-def refuse_pages(response_dict: Mapping[str, Any], **_: object) -> None:
-    """A hook of botocore before it reads an answer. A network's log-in page would else pass for
-    an empty list or a deletion."""
-    kind = response_dict["headers"].get("content-type", "")
-    if response_dict["status_code"] < 300 and "html" in kind:
-        raise ResponseParserError("a page of HTML")
-
-
-def _refusal_of(error: botocore.ClientError) -> Refusal:
-    """botocore puts the status in the place of a code that it could not read."""
-    said, metadata = error.response.get("Error", {}), error.response.get("ResponseMetadata", {})
-    headers = metadata.get("HTTPHeaders", {})
-    code = str(said.get("Code", ""))
-    return Refusal(
-        int(metadata.get("HTTPStatusCode", 500)),
-        "" if code.isdigit() else code,
-        headers.get("x-amz-bucket-region", "") or str(said.get("Region", "")),
-        _seconds(headers.get("retry-after")),
-    )
+        error = getattr(error, "certificate_error", None) or error.__cause__
 
 
 def _seconds(header: str | None) -> float | None:

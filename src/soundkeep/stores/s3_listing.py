@@ -10,12 +10,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import unquote_plus
 
-from soundkeep.errors import PermissionDenied
-from soundkeep.stores.s3_client import Client
+from soundkeep.digest import Digest
+from soundkeep.errors import PermissionDenied, Unavailable
+from soundkeep.stores.s3_answers import Answered, Row
+from soundkeep.stores.s3_requests import Requests
 
-Found = dict[str, Any]  # an object, as the client gives it
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object, as a list tells of it."""
+
+    key: str
+    size_bytes: int
+    etag: str | None
+    modified_at: float
+
+
 Objects = AsyncGenerator[Found, None]
 
 IN_ORDER = ("a-b", "a/b")  # as bytes; by directories it is the other way round
@@ -24,9 +38,8 @@ IN_ORDER = ("a-b", "a/b")  # as bytes; by directories it is the other way round
 class Listing:
     """Lists one bucket. Under `trial` it may put two tiny objects of its own."""
 
-    def __init__(self, client: Client, bucket: str, trial: str) -> None:
-        self._client = client
-        self._bucket = bucket
+    def __init__(self, requests: Requests, trial: str) -> None:
+        self._requests = requests
         self._trial = [f"{trial}{name}" for name in IN_ORDER]
         self._trying = asyncio.Lock()
         self._in_order: bool | None = None
@@ -42,9 +55,9 @@ class Listing:
                 yield each
 
     async def _flat(self, prefix: str, after: str) -> Objects:
-        async for page in self._pages(Prefix=prefix, StartAfter=after):
-            for found in page.get("Contents", ()):
-                yield found
+        async for page in self._pages({"prefix": prefix, "start-after": after}):
+            for row in page.rows["Contents"]:
+                yield _found(page, row)
 
     # --- by directories ---------------------------------------------------------------------
 
@@ -76,10 +89,11 @@ class Listing:
         """Objects and directories in one directory as the server gives them: by name, without
         the slash at the end of a directory's."""
         start = _early_enough(directory, after)
-        async for page in self._pages(Prefix=prefix, StartAfter=start, Delimiter="/"):
+        async for page in self._pages({"prefix": prefix, "start-after": start, "delimiter": "/"}):
             entries: dict[str, Found | None]
-            entries = {found["Prefix"]: None for found in page.get("CommonPrefixes", ())}
-            entries |= {found["Key"]: found for found in page.get("Contents", ())}
+            entries = {_name(page, row["Prefix"]): None for row in page.rows["CommonPrefixes"]}
+            objects = (_found(page, row) for row in page.rows["Contents"])
+            entries |= {found.key: found for found in objects}
             for name in sorted(entries, key=lambda name: name.removesuffix("/")):
                 yield name, entries[name]
 
@@ -96,21 +110,39 @@ class Listing:
         try:
             if sorted(await self._tried()) != self._trial:
                 for key in self._trial:
-                    async with self._client.asked(f"put {key}") as client:
-                        await client.put_object(Bucket=self._bucket, Key=key, Body=b"")
+                    await self._requests.put_held(key, [], Digest.of(b""), {})
             return await self._tried() == self._trial
         except PermissionDenied:
             return True
 
     async def _tried(self) -> list[str]:
         found = self._flat(self._trial[0].removesuffix(IN_ORDER[0]), "")
-        return [each["Key"] async for each in found]
+        return [each.key async for each in found]
 
-    async def _pages(self, **asked: str) -> AsyncGenerator[Any, None]:
-        async with self._client.asked(f"list {asked['Prefix']}".strip()) as client:
-            pages = client.get_paginator("list_objects_v2")
-            async for page in pages.paginate(Bucket=self._bucket, **asked):
-                yield page
+    async def _pages(self, asked: Row) -> AsyncGenerator[Answered, None]:
+        """Raises `Unavailable` for a list that says that it goes on and not where."""
+        asked = {"list-type": "2", "encoding-type": "url"} | {k: v for k, v in asked.items() if v}
+        token: str | None = None
+        while True:
+            page = await self._requests.ask("GET", "", "IsTruncated", asked)
+            assert page is not None, "no refusal is fine"
+            yield page
+            if page.words.get("IsTruncated") != "true":
+                return
+            before, token = token, page.words.get("NextContinuationToken")
+            if token in (None, "", before):
+                raise Unavailable(f"{self._requests.name}: the list breaks off")
+            asked = {**asked, "continuation-token": token}
+
+
+def _found(page: Answered, row: Row) -> Found:
+    modified_at = datetime.fromisoformat(row["LastModified"]).timestamp()
+    return Found(_name(page, row["Key"]), int(row["Size"]), row.get("ETag"), modified_at)
+
+
+def _name(page: Answered, text: str) -> str:
+    """XML cannot hold every name, so we ask for them encoded; not every server hears it."""
+    return unquote_plus(text) if page.words.get("EncodingType") == "url" else text
 
 
 def _early_enough(directory: str, after: str) -> str:

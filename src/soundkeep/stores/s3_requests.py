@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from aiohttp import (
+    ClientPayloadError,
     ClientResponse,
     ClientSession,
     ClientTimeout,
@@ -23,15 +25,18 @@ from aiohttp import (
 from yarl import URL
 
 from soundkeep.digest import CHUNK_BYTES, Digest
-from soundkeep.errors import StoreError
+from soundkeep.errors import StoreError, Unavailable
 from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
+from soundkeep.stores.s3_answers import Answered, NotAnAnswer
 from soundkeep.stores.s3_bodies import Body, Piece, each
 from soundkeep.stores.s3_errors import NOT_S3, Refusal, translated
-from soundkeep.stores.s3_signing import NOTHING, Address, Signer
+from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
+ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
+NO_HEADERS: Mapping[str, str] = {}
 COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
 PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
 
@@ -152,6 +157,67 @@ class Requests:
         body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
         return await self._put(key, body, digest, headers, query)
 
+    async def ask(
+        self,
+        method: str,
+        key: str,
+        word: str,
+        asked: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
+        body: bytes = b"",
+        fine: Collection[str] = (),
+    ) -> Answered | None:
+        """What the answer in XML says, which must tell `word`; None if it is a refusal whose code
+        is `fine`. An empty key is the bucket itself. Raises every `StoreError`."""
+        async with self._asked(method, key, asked, headers, body, fine) as answer:
+            if answer is None:
+                return None
+            try:
+                answered = await _answered(answer)
+                if answered.root == "Error":  # one that came too late for a status of its own
+                    late = Refusal(500, answered.words.get("Code", ""))
+                    raise late.error(self._what(method, key))
+                answered.expect(word)
+            except NotAnAnswer as error:
+                raise self._no_s3(method, key) from error
+            except ClientPayloadError as error:
+                what = self._what(method, key)
+                raise Unavailable(f"{what}: the connection broke in the answer") from error
+            return answered
+
+    async def delete(
+        self, key: str, asked: Mapping[str, str] = NO_HEADERS, *, fine: Collection[str] = ()
+    ) -> None:
+        """Deletes an object, or what is asked for of it. Raises every `StoreError`."""
+        async with self._asked("DELETE", key, asked, NO_HEADERS, b"", fine):
+            pass
+
+    @asynccontextmanager
+    async def _asked(
+        self,
+        method: str,
+        key: str,
+        asked: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes,
+        fine: Collection[str],
+    ) -> AsyncIterator[ClientResponse | None]:
+        """An answer that was given and is no page for people. A network's log-in page would else
+        pass for an empty list or a deletion."""
+        query = "&".join(f"{encoded(name)}={encoded(asked[name])}" for name in sorted(asked))
+        sent = Body(len(body), lambda: each([body]), self._phases.between_bytes) if body else None
+        with translated(self._what(method, key)):
+            async with self._request(
+                method, key, headers, self._phases.written, _sha256(body), sent, query
+            ) as answer:
+                if answer.status < 300 and "html" in answer.headers.get("content-type", ""):
+                    raise self._no_s3(method, key)
+                refusal = await _refusal(answer) if answer.status >= 300 else None
+                if refusal is not None and refusal.code not in fine:
+                    raise refusal.error(self._what(method, key))
+                yield answer if refusal is None else None
+
     async def close(self) -> None:
         self._connections.close()
         session, self._session = self._session, None
@@ -200,15 +266,14 @@ class Requests:
         if answer.status < 300 and "etag" not in answer.headers:
             raise self._no_s3(method, key)
         if answer.status >= 300:
-            body = await start_of(answer, ERROR_BYTES)
-            raise Refusal.read(answer.status, answer.headers, body).error(self._what(method, key))
+            raise (await _refusal(answer)).error(self._what(method, key))
 
     def _no_s3(self, method: str, key: str) -> StoreError:
         kind, meaning = NOT_S3
         return kind(f"{self._what(method, key)}: {meaning}")
 
     def _what(self, method: str, key: str) -> str:
-        return f"{self.name}: {method} {key}"
+        return f"{self.name}: {method} {key}".rstrip()
 
 
 class _General:
@@ -230,6 +295,24 @@ async def start_of(answer: ClientResponse, most: int) -> bytes:
     while len(body) < most and (piece := await answer.content.read(most - len(body))):
         body += piece
     return body
+
+
+async def _refusal(answer: ClientResponse) -> Refusal:
+    return Refusal.read(answer.status, answer.headers, await start_of(answer, ERROR_BYTES))
+
+
+async def _answered(answer: ClientResponse) -> Answered:
+    answered, size_bytes = Answered(), 0
+    async for piece in answer.content.iter_any():
+        size_bytes += len(piece)
+        if size_bytes > ANSWER_BYTES:
+            raise NotAnAnswer(f"it is longer than {ANSWER_BYTES} bytes")
+        answered.feed(piece)
+    return answered.finish()
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest() if body else NOTHING
 
 
 def _checksum(digest: Digest) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """One object in parts: for what is too large for a single PUT.
 
-All parts but the last have one size, as R2 wants it. What fails or is cancelled on the way is
+All parts but the last have one size, as R2 wants it. However many uploads run, few parts are held
+in memory. What fails or is cancelled on the way is
 aborted at once; what could not be aborted is found by `reap`. The object appears when the last
 call, which names its parts, succeeds, and only if their bytes have the digest of the source.
 """
@@ -11,12 +12,14 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from xml.sax.saxutils import escape
 
 from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, StoreError
@@ -24,35 +27,30 @@ from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly, grouped
 from soundkeep.stores.s3_bodies import Piece
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
-from soundkeep.stores.s3_client import Client
 from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
-PARTS_AT_ONCE = 2  # each held in memory until it is sent
+PARTS_AT_ONCE = 2  # of one object that are being sent
+PARTS_IN_MEMORY = 8  # of all uploads into one bucket, also those that are being read
 ABORT_SECONDS = 5.0
+NO_UPLOAD = ("NoSuchUpload",)  # so rclone also says that there are none
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+MARKERS = (("key-marker", "KeyMarker"), ("upload-id-marker", "UploadIdMarker"))  # of a next page
 
-FIELDS = {  # headers of an object, as the client calls them
-    "content-type": "ContentType",
-    "cache-control": "CacheControl",
-    "x-amz-storage-class": "StorageClass",
-}
-
-Part = dict[str, Any]  # as the last call names it
+Part = dict[str, str]  # as the last call names it
+Groups = AsyncGenerator[list[memoryview], None]
 
 
 class Uploads:
     """Uploads in parts into one bucket."""
 
-    def __init__(
-        self, client: Client, requests: Requests, bucket: str, part_bytes: int, lie_key: str
-    ) -> None:
-        self._client = client
+    def __init__(self, requests: Requests, part_bytes: int, lie_key: str) -> None:
         self._requests = requests
-        self._bucket = bucket
         self._part_bytes = part_bytes
         self._lie_key = lie_key
         self._checking = Checking()
+        self._room = asyncio.Semaphore(PARTS_IN_MEMORY)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> tuple[str, bool]:
         """Answers the ETag, and whether the server checked every part.
@@ -78,15 +76,15 @@ class Uploads:
         return count
 
     async def _begun_before(self, prefix: str, before: datetime) -> AsyncGenerator[_Upload, None]:
-        async with self._client.asked("list uploads") as client:
-            pages = client.get_paginator("list_multipart_uploads")
-            try:
-                async for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
-                    for found in page.get("Uploads", ()):
-                        if found["Initiated"] <= before:
-                            yield self._upload(found["Key"], found["UploadId"])
-            except client.exceptions.NoSuchUpload:
-                return  # so rclone says that there are none
+        asked = {"uploads": "", "prefix": prefix}
+        while page := await self._requests.ask("GET", "", "IsTruncated", asked, fine=NO_UPLOAD):
+            for row in page.rows["Upload"]:
+                if datetime.fromisoformat(row["Initiated"]) <= before:
+                    yield self._upload(row["Key"], row["UploadId"])
+            markers = {marker: page.words.get(f"Next{name}", "") for marker, name in MARKERS}
+            if page.words.get("IsTruncated") != "true" or markers.items() <= asked.items():
+                return
+            asked = {**asked, **markers}
 
     async def _lie(self) -> None:
         """Sends a part that a server which looks at it must refuse, in an upload of its own."""
@@ -97,48 +95,64 @@ class Uploads:
             await upload.abandon()
 
     async def _begin(self, key: str, headers: Mapping[str, str]) -> _Upload:
-        fields = {FIELDS[name]: value for name, value in headers.items()}
-        async with self._client.asked(f"begin {key}") as client:
-            begun = await client.create_multipart_upload(
-                Bucket=self._bucket, Key=key, ChecksumAlgorithm="SHA256", **fields
-            )
-        return self._upload(key, begun["UploadId"])
+        headers = {**headers, "x-amz-checksum-algorithm": "SHA256"}
+        begun = await self._requests.ask("POST", key, "UploadId", {"uploads": ""}, headers=headers)
+        assert begun is not None, "no refusal is fine"
+        return self._upload(key, begun.words["UploadId"])
 
     async def _send_all(self, upload: _Upload, source: Source) -> list[Part]:
         """Sends a few parts at once, while the next is read. Raises `Corrupt` in the end if they
         are not what the source said it was."""
-        whole, sent = hashlib.sha256(), []
+        whole, sent = None if source.checked else hashlib.sha256(), []
         sending: deque[asyncio.Task[Part]] = deque()
         try:
             async with aclosing(grouped(exactly(source), self._size_of_parts(source))) as parts:
-                async for pieces in parts:
-                    digest = _digest(pieces, whole)
-                    if len(sending) == PARTS_AT_ONCE:
+                for number in itertools.count(1):
+                    part = await self._next(upload, number, parts, whole)
+                    if part is None:
+                        break
+                    sending.append(part)
+                    if len(sending) > PARTS_AT_ONCE:
                         sent.append(await sending.popleft())
-                    number = len(sent) + len(sending) + 1
-                    sending.append(asyncio.create_task(upload.send(number, pieces, digest)))
             while sending:
                 sent.append(await sending.popleft())
         finally:
             await _stop(sending)
-        if whole.digest() != source.digest.raw:
+        if whole is not None and whole.digest() != source.digest.raw:
             raise Corrupt(f"the source of {upload.key} does not have the digest that it names")
         return sent
+
+    async def _next(
+        self, upload: _Upload, number: int, parts: Groups, whole: Any
+    ) -> asyncio.Task[Part] | None:
+        """Reads the next part once there is room for it, and begins to send it; None at the end.
+
+        It is hashed in a thread: in the loop, every stream would stand still for 5 ms.
+        """
+        await self._room.acquire()
+        sending = None
+        try:
+            if (pieces := await anext(parts, None)) is not None:
+                digest = await asyncio.to_thread(_digest, pieces, whole)
+                sending = asyncio.create_task(upload.send(number, pieces, digest))
+                sending.add_done_callback(lambda _: self._room.release())
+            return sending
+        finally:
+            if sending is None:
+                self._room.release()
 
     def _size_of_parts(self, source: Source) -> int:
         return max(self._part_bytes, -(-source.size_bytes // MOST_PARTS))
 
     def _upload(self, key: str, upload_id: str) -> _Upload:
-        return _Upload(self._client, self._requests, self._bucket, key, upload_id)
+        return _Upload(self._requests, key, upload_id)
 
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
     """One upload that was begun."""
 
-    client: Client
     requests: Requests
-    bucket: str
     key: str
     upload_id: str
 
@@ -151,21 +165,24 @@ class _Upload:
             self.key, pieces, digest, {}, query=query, checksum=checksum
         )
         sha256 = base64.b64encode(digest.raw).decode()
-        return {"PartNumber": number, "ETag": answer["etag"], "ChecksumSHA256": sha256}
+        return {"PartNumber": str(number), "ETag": answer["etag"], "ChecksumSHA256": sha256}
 
     async def complete(self, parts: list[Part]) -> str:
         """Makes them the object; answers its ETag."""
-        async with self._asked("complete") as client:
-            answer = await client.complete_multipart_upload(
-                **self._names, MultipartUpload={"Parts": parts}
-            )
-        return str(answer["ETag"])
+        answer = await self.requests.ask(
+            "POST",
+            self.key,
+            "ETag",
+            self._asked,
+            headers={"content-type": "application/xml"},
+            body=_named(parts),
+        )
+        assert answer is not None, "no refusal is fine"
+        return answer.words["ETag"]
 
     async def abort(self) -> None:
         """Throws its parts away. One that is gone is success."""
-        async with self._asked("abort") as client:
-            with contextlib.suppress(client.exceptions.NoSuchUpload):
-                await client.abort_multipart_upload(**self._names)
+        await self.requests.delete(self.key, self._asked, fine=NO_UPLOAD)
 
     async def abandon(self) -> None:
         """Aborts it if that can be done now; else `reap` will."""
@@ -173,20 +190,30 @@ class _Upload:
             async with asyncio.timeout(ABORT_SECONDS):
                 await self.abort()
 
-    def _asked(self, what: str) -> AbstractAsyncContextManager[Any]:
-        return self.client.asked(f"{what} of {self.key}")
-
     @property
-    def _names(self) -> dict[str, str]:
-        return {"Bucket": self.bucket, "Key": self.key, "UploadId": self.upload_id}
+    def _asked(self) -> dict[str, str]:
+        return {"uploadId": self.upload_id}
+
+
+def _named(parts: list[Part]) -> bytes:
+    """The parts as the last call names them."""
+    named = "".join(f"<Part>{_elements(part)}</Part>" for part in parts)
+    return (
+        f'<CompleteMultipartUpload xmlns="{NAMESPACE}">{named}</CompleteMultipartUpload>'.encode()
+    )
+
+
+def _elements(part: Part) -> str:
+    return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in part.items())
 
 
 def _digest(pieces: Sequence[Piece], whole: Any) -> Digest:
-    """That of one part; the whole is hashed on the way."""
+    """That of one part; the whole is hashed on the way, if it must be."""
     part = hashlib.sha256()
     for piece in pieces:
         part.update(piece)
-        whole.update(piece)
+        if whole is not None:
+            whole.update(piece)
     return Digest(part.digest())
 
 

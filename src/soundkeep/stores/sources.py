@@ -31,6 +31,10 @@ class FileSource:
         """What `Source` calls it."""
         return self.path
 
+    @property
+    def checked(self) -> bool:
+        return False
+
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         """The bytes of the half-open range, by the chunk."""
         file = await asyncio.to_thread(open_regular, self.path)
@@ -64,6 +68,10 @@ class BytesSource:
     @property
     def file(self) -> Path | None:
         return None
+
+    @property
+    def checked(self) -> bool:
+        return False
 
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         """The bytes of the half-open range, by the chunk."""

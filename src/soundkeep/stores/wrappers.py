@@ -178,6 +178,7 @@ class _PausingSource:
         self.media_type: str = self.inner.media_type
         self.cache_seconds: int | None = self.inner.cache_seconds
         self.file: Path | None = self.inner.file
+        self.checked: bool = self.inner.checked
 
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         async with aclosing(self.inner.open(start, stop)) as pieces:

@@ -263,6 +263,10 @@ class _BentSource:
     def file(self) -> None:
         return None
 
+    @property
+    def checked(self) -> bool:
+        return False
+
     def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         assert self.fault.flip_at is not None
         return _flipped(self.inner.open(start, stop), self.fault.flip_at - start)

@@ -34,6 +34,10 @@ class BytesSource:
     def file(self) -> Path | None:
         return None
 
+    @property
+    def checked(self) -> bool:
+        return False
+
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         start, stop = span(len(self.data), start, stop)
         for at in range(start, stop, PIECE_BYTES):

@@ -18,7 +18,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations
-from soundkeep.web.api import ledger, sources, speech, sync, tracks
+from soundkeep.web.api import ledger, renditions, sources, speech, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
 from soundkeep.web.openapi import AUDIO, SECURITY
@@ -57,6 +57,7 @@ def make_api(context: Context) -> FastAPI:
         sources.router,
         speech.router,
         speech.of_tracks,
+        renditions.router,
         ledger.router,
         operations.router,
         pages.router,

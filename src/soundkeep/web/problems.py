@@ -40,6 +40,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.NoSuchSpeech, 404),
     (errors.NoTiming, 404),
     (errors.NoSuchStore, 404),
+    (errors.NoSuchTake, 404),
     (errors.Unauthorized, 401),
     (errors.TooManyRequests, 429),
     (errors.DiskFull, 507),

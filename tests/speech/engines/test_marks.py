@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soundkeep.speech.engines.marks import Follower, Onset, by_onsets
+from soundkeep.speech.engines.marks import (
+    CharacterFollower,
+    Follower,
+    Onset,
+    WordFollower,
+    by_onsets,
+)
 from soundkeep.speech.text import words
 from soundkeep.speech.timing import Mark
 
@@ -69,7 +75,7 @@ def spelled(text: str, at: float = 0.0) -> list[tuple[str, float, float]]:
 
 def test_words_are_told_as_soon_as_they_are_complete() -> None:
     text = "One two."
-    follower = Follower(text, "characters")
+    follower = CharacterFollower(text)
     assert said(text, follower.take(spelled("One"))) == []
     assert said(text, follower.take(spelled(" tw", 0.3))) == [("One", 0.0, 0.3)]
     assert said(text, follower.take(spelled("o", 0.6))) == []
@@ -78,16 +84,39 @@ def test_words_are_told_as_soon_as_they_are_complete() -> None:
 
 def test_times_that_begin_anew_with_each_piece_go_on() -> None:
     text = "One two three"
-    follower = Follower(text, "characters")
+    follower = CharacterFollower(text)
     marks = [*follower.take(spelled("One two ")), *follower.take(spelled("three"))]
     marks += follower.rest()
     assert [mark.start_seconds for mark in marks] == pytest.approx([0.0, 0.4, 0.8])
     assert [mark.end_seconds for mark in marks] == pytest.approx([0.3, 0.7, 1.3])
 
 
+def told_and_rest(text: str, told: str) -> list[tuple[str, float, float]]:
+    follower = CharacterFollower(text)
+    return said(text, (*follower.take(spelled(told)), *follower.rest()))
+
+
+def test_characters_that_the_provider_added_or_left_out_move_no_other_word() -> None:
+    marks = told_and_rest("A \u201cquiet\u201d day.", "A  quiet# day")
+    assert [word for word, *_ in marks] == ["A", "quiet", "day"]
+    assert [round(start, 3) for _, start, _ in marks] == [0.0, 0.3, 1.0]
+
+
+def test_one_character_too_many_loses_no_word() -> None:
+    marks = told_and_rest("One two three.", "One  two three.")
+    assert [word for word, *_ in marks] == ["One", "two", "three"]
+
+
+def test_a_number_that_is_spelled_out_lasts_as_long_as_its_words() -> None:
+    marks = told_and_rest("At 7 we ate.", "At seven we ate.")
+    assert [word for word, *_ in marks] == ["At", "7", "we", "ate"]
+    assert (round(marks[1][1], 3), round(marks[1][2], 3)) == (0.3, 0.8)
+    assert (round(marks[2][1], 3), round(marks[2][2], 3)) == (0.9, 1.1)
+
+
 def test_what_is_spelled_otherwise_is_passed_over_and_found_again() -> None:
     text = "Pay $5 now, this is it"
-    follower = Follower(text, "words")
+    follower = WordFollower(text)
     given = ["Pay", "five", "dollars", "now", ",", "this", "is", "it"]
     marks = follower.take([(word, number, number + 1) for number, word in enumerate(given)])
     found = [(word, start) for word, start, _ in said(text, (*marks, *follower.rest()))]
@@ -97,12 +126,12 @@ def test_what_is_spelled_otherwise_is_passed_over_and_found_again() -> None:
 @given(
     st.text("ab '", max_size=30),
     st.lists(st.tuples(st.text("ab '", max_size=4), TIMES, TIMES), max_size=30),
-    st.sampled_from(["characters", "words"]),
+    st.sampled_from([CharacterFollower, WordFollower]),
 )
 def test_whatever_is_spelled_marks_go_forward(
-    text: str, given: list[tuple[str, float, float]], pieces: str
+    text: str, given: list[tuple[str, float, float]], kind: type[Follower]
 ) -> None:
-    follower = Follower(text, pieces)  # type: ignore[arg-type]
+    follower = kind(text)
     marks = [*follower.take(given[:10]), *follower.take(given[10:]), *follower.rest()]
     assert [(mark.start, mark.end) for mark in marks] == sorted(
         {(mark.start, mark.end) for mark in marks}

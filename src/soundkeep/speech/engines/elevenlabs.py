@@ -27,7 +27,7 @@ from soundkeep.speech.engines.interface import (
 )
 from soundkeep.speech.engines.lines import Line, spoken_lines
 from soundkeep.speech.engines.listing import Listing
-from soundkeep.speech.engines.marks import Follower, Spelled
+from soundkeep.speech.engines.marks import CharacterFollower, Spelled
 
 BASE_URL = "https://api.elevenlabs.io"
 MASTER = "mp3_44100_128"
@@ -143,7 +143,7 @@ class ElevenLabsEngine:
 
     def _pieces(self, answer: Answer, asked: Asked) -> Speaking:
         if self.caps.timestamps:
-            follower = Follower(asked.text, "characters")
+            follower = CharacterFollower(asked.text)
             return spoken_lines(answer, follower, "audio_base64", _spelled)
         return answer.spoken(FORMATS[asked.format])
 

@@ -31,7 +31,7 @@ from soundkeep.speech.engines.interface import (
 )
 from soundkeep.speech.engines.lines import Line, spoken_lines
 from soundkeep.speech.engines.listing import Listing
-from soundkeep.speech.engines.marks import Follower, Spelled
+from soundkeep.speech.engines.marks import Spelled, WordFollower
 
 BASE_URL = "https://api.openai.com/v1"
 MASTER = "mp3"
@@ -172,7 +172,7 @@ def _body(asked: Asked, captions: bool) -> dict[str, Any]:
 
 def _pieces(answer: Answer, asked: Asked, captions: bool) -> Speaking:
     if captions:
-        return spoken_lines(answer, Follower(asked.text, "words"), "audio", _spelled)
+        return spoken_lines(answer, WordFollower(asked.text), "audio", _spelled)
     return answer.spoken(FORMATS[asked.format])
 
 

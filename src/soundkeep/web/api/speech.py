@@ -6,6 +6,7 @@ Whoever hangs up cancels nothing: what was begun is kept, and asking again joins
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -82,6 +83,16 @@ async def read(request: Request, context: Admin, key: str) -> Response:
         return JSONResponse(speech_json(found, context.base_url(request)))
     headers = {"Soundkeep-Key": found.key, "Soundkeep-Cached": "true"}
     return await kept_sound(request, context.keep.reader, found.blob, headers)
+
+
+@router.delete("/{key}", status_code=202)
+async def revoke(context: Admin, key: str) -> JSONResponse:
+    """Withdraws what was said under the key of a speech or of a segment, from every store, and all
+    speeches and tracks made of it. To revoke twice is to revoke once."""
+    revoked = await context.house.revoker.revoke(key)
+    for track_id in revoked.tracks:
+        context.lookup.forget(track_id)
+    return JSONResponse(asdict(revoked), status_code=202)
 
 
 @router.get("/{key}/timing")
