@@ -26,6 +26,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import plan_items as plan_items_table
 from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
@@ -42,6 +43,7 @@ from soundkeep.intake import spool
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
+from soundkeep.outbound import Outbound
 from soundkeep.reading.reader import Reader
 from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
@@ -54,10 +56,12 @@ from soundkeep.speech.engines.kinds import make_engine
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.judging import judging
 from soundkeep.speech.leading import Leader, Where
+from soundkeep.speech.plans import Plans
 from soundkeep.speech.records import Records
 from soundkeep.speech.revoking import Revoker
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
+from soundkeep.speech.table_import import TableImport
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
@@ -85,6 +89,8 @@ class House:
     generation: Generation
     speeches: Speeches
     records: Records
+    plans: Plans
+    tables: TableImport
     aside: Aside
     revoker: Revoker
     renderer: Renderer
@@ -183,6 +189,23 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             generation=generation,
             speeches=speeches,
             records=records,
+            plans=Plans(
+                catalog=catalog,
+                generation=generation,
+                chooser=speeches.chooser,
+                settings=settings.speech,
+                holder=keep.holder,
+            ),
+            tables=TableImport(
+                catalog=catalog,
+                chooser=speeches.chooser,
+                spool=spooled,
+                examiner=Examiner(jail, settings.limits.types),
+                outbound=Outbound(settings.outbound),
+                add_track=keep.add,
+                rules=rules,
+                settings=settings,
+            ),
             aside=aside,
             revoker=Revoker(catalog, rules),
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
@@ -291,7 +314,7 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table, renditions_table):
+    for table in (copies_table, sidecars_table, renditions_table, plan_items_table):
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

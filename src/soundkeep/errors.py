@@ -114,6 +114,12 @@ class BadSpeech(BadInput):
     code = "bad_speech"
 
 
+class BadUrl(BadInput):
+    """The address is none that may be asked."""
+
+    code = "bad_url"
+
+
 class RangeNotSatisfiable(BadInput):
     """The range lies beyond the end of the sound."""
 
@@ -159,6 +165,12 @@ class NotTaken(Conflict):
     code = "not_taken"
 
 
+class PlanIsOver(Conflict):
+    """The plan was cancelled or is done."""
+
+    code = "plan_is_over"
+
+
 class OverBudget(SoundkeepError):
     """The budget of this month does not allow it; the engine was not asked."""
 
@@ -191,6 +203,12 @@ class NoTiming(SoundkeepError):
     """Nobody knows when the words of this sound are heard."""
 
     code = "no_timing"
+
+
+class NoSuchPlan(SoundkeepError):
+    """There is no such plan."""
+
+    code = "no_such_plan"
 
 
 class NoSuchTake(SoundkeepError):
@@ -250,6 +268,12 @@ class JailFailed(SoundkeepError):
     code = "decoder_unavailable"
 
 
+class UrlUnavailable(SoundkeepError):
+    """The address could not be read."""
+
+    code = "url_unavailable"
+
+
 class Unplayable(SoundkeepError):
     """No good copy of the sound can be reached now."""
 
@@ -299,6 +323,12 @@ class Misconfigured(StoreError):
     """This is not the store it should be: missing, or another one in its place."""
 
     code = "store_misconfigured"
+
+
+class NotWritable(StoreError):
+    """It can be read, and takes nothing."""
+
+    code = "store_not_writable"
 
 
 class Corrupt(StoreError):

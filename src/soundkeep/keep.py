@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -489,15 +490,17 @@ class _Views:
     ack_copies: int
     fronts: Fronts
 
-    def of(self, track: Track, held: Sequence[Copy]) -> TrackView:
-        return TrackView(track, tuple(held), self.ack_copies, self.fronts.published(track, held))
+    def of(self, track: Track, held: Sequence[Copy], beside: Sequence[Sidecar]) -> TrackView:
+        published = self.fronts.published(track, held, beside)
+        return TrackView(track, tuple(held), self.ack_copies, published)
 
 
 def _view(tx: Tx, track_id: str, views: _Views) -> TrackView:
     track = tracks.find(tx, track_id)
     if track is None:
         raise NoSuchTrack(f"there is no track {track_id}")
-    return views.of(track, copies.of_blob(tx, track.blob.digest))
+    digest = track.blob.digest
+    return views.of(track, copies.of_blob(tx, digest), sidecars.of_track(tx, digest, track.id))
 
 
 def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
@@ -509,8 +512,11 @@ def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
 
 def _list(tx: Tx, query: Query, views: _Views) -> Listed:
     page = tracks.page(tx, query)
-    held = copies.of_blobs(tx, [track.blob.digest for track in page.items])
-    found = [views.of(track, held.get(track.blob.digest, ())) for track in page.items]
+    digests = [track.blob.digest for track in page.items]
+    held, beside = copies.of_blobs(tx, digests), defaultdict[str, list[Sidecar]](list)
+    for sidecar in sidecars.of_blobs(tx, digests):
+        beside[sidecar.track_id].append(sidecar)
+    found = [views.of(t, held.get(t.blob.digest, ()), beside[t.id]) for t in page.items]
     return Listed(found, page.next_cursor)
 
 

@@ -17,6 +17,7 @@ import socket
 import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -337,6 +338,20 @@ class AliasesSettings(_Table):
         return self
 
 
+class OutboundSettings(_Table):
+    """How addresses are asked that come from data, such as an imported table."""
+
+    allow: tuple[str, ...] = ()  # networks of this installation's own, as 10.1.0.0/16
+    seconds: float = Field(300, gt=0)  # for one address, redirects and body included
+
+    @field_validator("allow")
+    @classmethod
+    def _networks_are_networks(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        for network in allow:
+            ip_network(network)  # its ValueError says what is wrong
+        return allow
+
+
 def _default_stores() -> dict[str, Any]:
     return {
         "disk": {"kind": "local", "path": "audio"},
@@ -367,6 +382,7 @@ class Settings(BaseSettings):
     reading: ReadingSettings = ReadingSettings()
     speech: SpeechSettings = SpeechSettings()
     aliases: AliasesSettings = AliasesSettings()
+    outbound: OutboundSettings = OutboundSettings()
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 
     @model_validator(mode="after")

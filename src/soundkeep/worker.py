@@ -35,8 +35,9 @@ GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for on
 class Worker:
     """Works off the ledger of one house until it is stopped."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, *, speaks_plans: bool = True) -> None:
         self._house = house
+        self._speaks_plans = speaks_plans
         self._catalog = house.keep.catalog
         self._settings = house.keep.settings.worker
         self._woken = asyncio.Event()
@@ -66,6 +67,8 @@ class Worker:
             asyncio.create_task(self._house.renderer.work()),
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
+        if self._speaks_plans:
+            self._tasks.append(asyncio.create_task(self._house.plans.work()))
 
     def pause(self) -> None:
         """Claims nothing more."""
@@ -92,7 +95,7 @@ class Worker:
         return False
 
     async def _is_busy(self) -> bool:
-        if any(self._running.values()):
+        if any(self._running.values()) or self._house.plans.busy:
             return True
         waits, _ = await self._catalog.read(_waits, self._targets(self._pairs))
         return any(

@@ -135,6 +135,9 @@ def test_tracks_are_pushed_and_withdrawn_and_each_says_how_it_stands(public: Pro
     ]
     assert pushed["items"][0]["cdn_url"].startswith("https://cdn.example.org/blobs/")
 
+    shown = public("show", "a").stdout.decode().splitlines()
+    assert ["sidecar", "cdn:", "written,"] in [line.split()[:3] for line in shown]
+
     seen = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--dry-run")
     assert [line["due"] for line in seen["items"]] == [["leave", "remove_sidecar", "drop"]] * 2
     gone = public.json("sync", "--prefix", "x/", "--delete", "--store", "cdn", "--wait")

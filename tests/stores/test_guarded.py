@@ -22,6 +22,7 @@ CHANGES: dict[str, Call] = {
 ABSENCES: dict[str, Call] = {
     "stat": lambda store: store.stat("nothing"),
     "open": lambda store: read(store, "nothing"),
+    "list": listed,
 }
 
 

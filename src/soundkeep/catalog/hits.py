@@ -17,7 +17,7 @@ from soundkeep.catalog import money
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.money import IntentState
 from soundkeep.catalog.rows import AnyRow
-from soundkeep.catalog.schema import intents, segments, speech_hits, speeches
+from soundkeep.catalog.schema import intents, now, segments, speech_hits, speeches
 from soundkeep.model import Money
 
 
@@ -104,7 +104,7 @@ _HEARD_SEGMENT = (
 _HEARD_SPEECH = (
     update(speeches)
     .where(speeches.c.key == bindparam("of_key"))
-    .values(hits=speeches.c.hits + bindparam("more"))
+    .values(hits=speeches.c.hits + bindparam("more"), last_heard_at=now())
 )
 
 

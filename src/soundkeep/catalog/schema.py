@@ -261,6 +261,14 @@ speeches = Table(
     Column("hits", BigInteger, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("script", Text),  # JSON: the shown text, and where its segments lie
+    Column("last_heard_at", Double),
+)
+
+speech_keys = Table(
+    "speech_keys",
+    metadata,
+    Column("other_key", ByteText, primary_key=True),  # of an import
+    Column("speech_key", ByteText, nullable=False, index=True),
 )
 
 SPEECH = (segments, speeches)  # what names a blob besides tracks
@@ -322,6 +330,65 @@ speech_hits = Table(
     Column("saved_billionths", BigInteger, nullable=False),
     Column("first_bytes", BigInteger, nullable=False),  # answers whose first byte was timed
     Column("first_byte_seconds", Double, nullable=False),  # all of them together
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", ByteText, primary_key=True),
+    Column("owner", ByteText, nullable=False),  # who pays
+    Column("name", Text, nullable=False),
+    Column("engine", ByteText, nullable=False),
+    Column("model", ByteText, nullable=False),
+    Column("request", Text, nullable=False),  # canonical, but for its text and its voice
+    Column("format", Text, nullable=False),
+    Column("voices", Text, nullable=False),  # JSON: their ids, the first one first
+    Column("collection", ByteText),
+    Column("budget_billionths", BigInteger),
+    Column("spent_billionths", BigInteger, nullable=False),  # with the estimates of what is in hand
+    Column("currency", Text, nullable=False),  # "" where no price is known
+    Column("rate_per_minute", Double),
+    Column("window", Text),
+    Column("ordering", Text, nullable=False),
+    Column("standing", Boolean, nullable=False),
+    Column("texts", BigInteger, nullable=False),  # how many were taken up
+    Column("state", Text, nullable=False),
+    Column("next_at", Double, nullable=False),  # before it nothing is begun
+    Column("failures", Integer, nullable=False),  # of the engine, one after another
+    Column("last_error", Text),
+    Column("created_at", Double, nullable=False),
+)
+
+plan_items = Table(
+    "plan_items",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("plan_id", ByteText, nullable=False),
+    Column("segment_key", ByteText, nullable=False),
+    Column("request", Text, nullable=False),  # canonical
+    Column("place", BigInteger, nullable=False),  # its turn
+    Column("characters", BigInteger, nullable=False),
+    Column("estimate_billionths", BigInteger, nullable=False),
+    Column("counted_billionths", BigInteger, nullable=False),  # its share of what the plan spent
+    Column("begun_at", Double),  # what was paid for the segment since then is the plan's
+    Column("state", Text, nullable=False),
+    # What every claimable table has; see claims.py. An item that has ended has no chore.
+    Column("chore", Text),
+    Column("lane", Text, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text),
+    UniqueConstraint("plan_id", "segment_key", name="one_item_per_segment"),
+    sqlite_autoincrement=True,
+)
+
+plan_speeches = Table(
+    "plan_speeches",
+    metadata,
+    Column("plan_id", ByteText, primary_key=True),
+    Column("speech_key", ByteText, primary_key=True),  # its texts are taken up already
 )
 
 Index(
@@ -408,4 +475,18 @@ Index(
     intents.c.holder,
     sqlite_where=intents.c.state == "open",
     postgresql_where=intents.c.state == "open",
+)
+Index("speech_tracks_by_collection", speech_tracks.c.collection, speech_tracks.c.owner)
+Index(
+    "plan_items_to_claim",
+    plan_items.c.plan_id,
+    plan_items.c.place,
+    sqlite_where=plan_items.c.chore.is_not(None),
+    postgresql_where=plan_items.c.chore.is_not(None),
+)
+Index(
+    "plan_items_by_holder",
+    plan_items.c.lease_holder,
+    sqlite_where=plan_items.c.lease_holder.is_not(None),
+    postgresql_where=plan_items.c.lease_holder.is_not(None),
 )

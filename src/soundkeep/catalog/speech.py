@@ -38,6 +38,7 @@ from soundkeep.catalog.schema import (
     refused_takes,
     segment_keys,
     segments,
+    speech_keys,
     speech_tracks,
     speeches,
 )
@@ -124,6 +125,12 @@ _BY_OTHER_KEY = (
 _IS_NAMED = select(or_(*(exists().where(table.c.digest == bindparam("raw")) for table in SPEECH)))
 _TAKE = _BY_KEY.with_for_update()
 _NOTE_REFUSED = insert(refused_takes).values(made_at=now())
+_SPEECH_BY_KEY = select(speeches).where(speeches.c.key == bindparam("of_key"))
+_SPEECH_BY_OTHER_KEY = (
+    select(speeches)
+    .join(speech_keys, speech_keys.c.speech_key == speeches.c.key)
+    .where(speech_keys.c.other_key == bindparam("of_key"))
+)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -382,8 +389,10 @@ def forget_tracks(tx: Tx, speech_key: str) -> None:
 
 
 def find_speech(tx: Tx, key: str) -> Speech | None:
-    """The speech of this key, if it was ever asked for."""
-    row = tx.run(select(speeches).where(speeches.c.key == key)).first()
+    """The speech of this key, or of one that it is also known by, if it was ever asked for."""
+    row = tx.run(_SPEECH_BY_KEY, {"of_key": key}).first()
+    if row is None:
+        row = tx.run(_SPEECH_BY_OTHER_KEY, {"of_key": key}).first()
     if row is None:
         return None
     return Speech(

@@ -18,6 +18,7 @@ from soundkeep.cli import (
     adding,
     examining,
     importing,
+    plans,
     removing,
     serving,
     showing,
@@ -55,6 +56,7 @@ app.command("retry")(standing.retry)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
+app.add_typer(plans.app, name="plans")
 
 
 def main() -> None:

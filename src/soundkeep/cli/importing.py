@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
+from soundkeep.cli import tables
 from soundkeep.cli.adding import OF_ONE_FILE
 from soundkeep.cli.failures import FAILED, sentence
 from soundkeep.cli.options import Options, options_of, run
@@ -37,7 +38,7 @@ LOOK_AGAIN_SECONDS = 0.5
 
 def import_(
     context: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="The directory tree.")],
+    directory: Annotated[Path | None, typer.Argument(help="The directory tree.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=100, help="Files in flight at once.")] = 10,
     pause: Annotated[
         float, typer.Option(min=0, help="Seconds each place rests after a file.")
@@ -47,11 +48,45 @@ def import_(
         Visibility, typer.Option(help="Who may hear them without a key.")
     ] = Visibility.PRIVATE,
     owner: Annotated[str, typer.Option(help="Whose they are.")] = DEFAULT_OWNER,
+    csv: Annotated[Path | None, typer.Option(help="A table of speech: a CSV file.")] = None,
+    database: Annotated[str | None, typer.Option(help="Or a database's URL.")] = None,
+    table: Annotated[str | None, typer.Option(help="And the name of its table.")] = None,
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="What columns mean: column=field,…")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="The folder under which the table's paths lie.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Who spoke it, if no column says.")] = None,
+    model: Annotated[str | None, typer.Option(help="With what, if no column says.")] = None,
+    voice: Annotated[str | None, typer.Option(help="In which voice, likewise.")] = None,
+    collection: Annotated[str | None, typer.Option(help="In which collection, likewise.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a table: only count what would be taken.")
+    ] = False,
 ) -> None:
-    """Keep every audio file of a directory tree; run it again to go on."""
+    """Keep every audio file of a directory tree, or what a table of speech names; run it again to
+    go on."""
+    options = options_of(context)
+    if sum(source is not None for source in (directory, csv, database)) != 1:
+        raise SettingsError("name one source: a directory, --csv FILE, or --database URL --table T")
+    if directory is None:
+        found = tables.opened(csv, database, table)
+        defaults = {
+            "owner": owner,
+            "engine": engine,
+            "model": model,
+            "voice": voice,
+            "collection": collection,
+        }
+        folder = files or (csv.parent if csv is not None else Path())
+        reading = tables.Reading(found, map_ or [], tables.given(defaults), folder, dry_run)
+        taking = tables.take_all(options.local_settings("import --csv"), reading, batch)
+        if not run(options, taking):
+            raise typer.Exit(FAILED)
+        return
     if not directory.is_dir():
         raise SettingsError(f"{directory} is no directory")
-    options = options_of(context)
     importing = Importing(
         directory, prefix, NewTrack(owner=owner_name(owner), visibility=visibility), pause
     )

@@ -18,6 +18,8 @@ from soundkeep.intake.spool import Announced
 from soundkeep.keep import Wanted
 from soundkeep.model import Lane, Operation, Receipt
 from soundkeep.settings import Settings
+from soundkeep.speech.plan_form import plan_json
+from soundkeep.speech.plan_request import budget_of, plan_request
 from soundkeep.speech.request import speech_request
 from soundkeep.worker import Worker
 
@@ -56,6 +58,10 @@ class LocalService:
 
     async def track(self, track_id: str) -> Document:
         return shown.track_json(await self._keep.track(track_id), self._base_url)
+
+    async def copies(self, track_id: str) -> Document:
+        held = (await self._keep.track(track_id)).copies
+        return shown.copies_json(held, await self._keep.sidecars(track_id))
 
     async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
         listed = await self._keep.list(
@@ -117,10 +123,35 @@ class LocalService:
     async def voices(self, engine: str | None) -> list[Document]:
         return await self._house.records.voices(engine)
 
+    async def make_plan(self, fields: Document) -> Document:
+        return plan_json(await self._house.plans.make(plan_request(fields)))
+
+    async def plans(self, limit: int, cursor: str | None = None) -> Document:
+        page = await self._house.plans.page(after=cursor, limit=limit + 1)
+        next_cursor = page[limit - 1].id if len(page) > limit else None
+        return shown.items(map(plan_json, page[:limit]), next_cursor)
+
+    async def plan(self, plan_id: str) -> Document:
+        plans = self._house.plans
+        return plan_json(await plans.find(plan_id), await plans.failing(plan_id))
+
+    async def pause_plan(self, plan_id: str) -> Document:
+        await self._house.plans.pause(plan_id)
+        return await self.plan(plan_id)
+
+    async def resume_plan(self, plan_id: str, budget: str | None) -> Document:
+        await self._house.plans.resume(plan_id, budget_of(budget))
+        return await self.plan(plan_id)
+
+    async def cancel_plan(self, plan_id: str) -> Document:
+        await self._house.plans.cancel(plan_id)
+        return await self.plan(plan_id)
+
     async def settle(self, within_seconds: float) -> None:
-        """A worker runs only now: before, every commit would have woken it for nothing."""
+        """A worker runs only now: before, every commit would have woken it for nothing. Plans are
+        spoken by `serve` and `work`: no other verb spends money by the way."""
         await self._keep.copying()
-        worker = Worker(self._house)
+        worker = Worker(self._house, speaks_plans=False)
         worker.start()
         try:
             await worker.settle(within_seconds)

@@ -18,6 +18,7 @@ from soundkeep.intake.recording import NewTrack
 
 PIECE_BYTES = 256 * 1024
 CONNECT_SECONDS = 10.0
+PLANS = "/api/speech/plans"
 SPEAKING_SECONDS = 6 * 3600.0  # until a whole text was said
 ANSWER_SECONDS = 120.0  # between two pieces; an upload's answer may take `policy.ack_seconds`
 
@@ -88,6 +89,9 @@ class RemoteService:
     async def remove(self, track_id: str) -> Document:
         return await self._document("DELETE", f"/api/tracks/{quote(track_id, safe='')}")
 
+    async def copies(self, track_id: str) -> Document:
+        return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}/copies")
+
     async def receipt(self, track_id: str) -> Document:
         return await self._document("GET", f"/api/tracks/{quote(track_id, safe='')}/receipt")
 
@@ -129,6 +133,26 @@ class RemoteService:
             "items"
         ]
         return found
+
+    async def make_plan(self, fields: Document) -> Document:
+        return await self._document("POST", PLANS, json=fields)
+
+    async def plans(self, limit: int, cursor: str | None = None) -> Document:
+        params = _given({"limit": str(limit), "cursor": cursor})
+        return await self._document("GET", PLANS, params=params)
+
+    async def plan(self, plan_id: str) -> Document:
+        return await self._document("GET", f"{PLANS}/{quote(plan_id, safe='')}")
+
+    async def pause_plan(self, plan_id: str) -> Document:
+        return await self._document("POST", f"{PLANS}/{quote(plan_id, safe='')}/pause")
+
+    async def resume_plan(self, plan_id: str, budget: str | None) -> Document:
+        path = f"{PLANS}/{quote(plan_id, safe='')}/resume"
+        return await self._document("POST", path, json=_given({"budget": budget}))
+
+    async def cancel_plan(self, plan_id: str) -> Document:
+        return await self._document("DELETE", f"{PLANS}/{quote(plan_id, safe='')}")
 
     async def settle(self, within_seconds: float) -> None:
         """The server works on its own."""

@@ -50,6 +50,10 @@ class Service(Protocol):
         """One track."""
         ...
 
+    async def copies(self, track_id: str) -> Document:
+        """The copies of a track, each with the sidecar beside it, as `items`."""
+        ...
+
     async def tracks(self, which: Which, limit: int, cursor: str | None = None) -> Document:
         """A page of up to `MAX_PAGE` tracks: `items` and `next_cursor`."""
         ...
@@ -101,6 +105,30 @@ class Service(Protocol):
 
     async def voices(self, engine: str | None) -> list[Document]:
         """Who can speak."""
+        ...
+
+    async def make_plan(self, fields: Document) -> Document:
+        """Has texts spoken by and by: takes and gives what `POST /api/speech/plans` does."""
+        ...
+
+    async def plans(self, limit: int, cursor: str | None = None) -> Document:
+        """A page of plans, the newest first: `items` and `next_cursor`."""
+        ...
+
+    async def plan(self, plan_id: str) -> Document:
+        """One plan, and what of it could not be spoken."""
+        ...
+
+    async def pause_plan(self, plan_id: str) -> Document:
+        """Begins nothing more; answers the plan."""
+        ...
+
+    async def resume_plan(self, plan_id: str, budget: str | None) -> Document:
+        """Goes on, under another budget if one is given; answers the plan."""
+        ...
+
+    async def cancel_plan(self, plan_id: str) -> Document:
+        """Ends it for ever; answers the plan."""
         ...
 
     async def settle(self, within_seconds: float) -> None:

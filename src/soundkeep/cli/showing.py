@@ -81,18 +81,19 @@ def show(
     id: Annotated[str, typer.Argument(help="The track's id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a track and its copies."""
+    """Show a track, its copies and their sidecars."""
     options = options_of(context)
-    track = run(options, _track(options, id))
+    track, copies = run(options, _track(options, id))
     if as_json:
         say_json(track)
     else:
         _say_track(track)
+        _say_sidecars(copies)
 
 
-async def _track(options: Options, track_id: str) -> Document:
+async def _track(options: Options, track_id: str) -> tuple[Document, Document]:
     async with options.service() as service:
-        return await service.track(track_id)
+        return await service.track(track_id), await service.copies(track_id)
 
 
 def get(
@@ -199,3 +200,10 @@ def _say_track(track: Document) -> None:
     for store, at in track["storage_locations"].items():
         proof = f", {at['verified']}" if at["verified"] else ""
         say(f"{'copy':12}{store}: {at['state']} since {at['since']}{proof}")
+
+
+def _say_sidecars(copies: Document) -> None:
+    for copy in copies["items"]:
+        if (sidecar := copy["sidecar"]) is not None:
+            why = f": {sidecar['last_error']}" if sidecar["last_error"] else ""
+            say(f"{'sidecar':12}{copy['store']}: {sidecar['state']}, {sidecar['key']}{why}")

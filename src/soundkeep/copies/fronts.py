@@ -8,12 +8,12 @@ while it is present and placed, so what is withdrawn or made private is forgotte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from soundkeep.copies.placement import Rules, StoreRule, may_lie
-from soundkeep.model import Copy, CopyState, PublicCopy, Track, Wish
+from soundkeep.model import Copy, CopyState, PublicCopy, Sidecar, Track, Wish
 from soundkeep.settings import Settings
 
 
@@ -41,10 +41,14 @@ class Front:
         """Where the world reads a copy here; None if it cannot."""
         return self._url_of(copy.locator or copy.key)
 
-    def sidecar_url(self, track: Track) -> str | None:
-        """Where the world reads the JSON beside the audio."""
+    def sidecar_url(self, track: Track, sidecars: Iterable[Sidecar]) -> str | None:
+        """Where the world reads the JSON beside the audio; None until it lies there."""
         key = self.rule.sidecar_key(track)
-        return self._url_of(str(key)) if key else None
+        here = (each for each in sidecars if each.store == self.name and each.key == str(key))
+        sidecar = next((each for each in here if each.track_id == track.id), None)
+        if sidecar is None or sidecar.revision is None or sidecar.wish is not Wish.KEEP:
+            return None
+        return self._url_of(sidecar.locator or sidecar.key)
 
     def _url_of(self, locator: str) -> str | None:
         return None if self.public_url is None else f"{self.public_url}/{quote(locator)}"
@@ -81,16 +85,21 @@ class Fronts:
         """By public store, how long caches may keep what lies there."""
         return {front.name: front.cache_seconds for front in self.every if front.rule.public}
 
-    def published(self, track: Track, copies: Iterable[Copy]) -> tuple[PublicCopy, ...]:
-        """Where the world reads the track, in the order of the settings."""
-        return tuple(self._published(track, tuple(copies)))
+    def published(
+        self, track: Track, copies: Sequence[Copy], sidecars: Sequence[Sidecar]
+    ) -> tuple[PublicCopy, ...]:
+        """Where the world reads the track, in the order of the settings. (Of the sidecars, those
+        of other tracks with the same sound do not matter.)"""
+        return tuple(self._published(track, copies, sidecars))
 
-    def _published(self, track: Track, copies: tuple[Copy, ...]) -> Iterator[PublicCopy]:
+    def _published(
+        self, track: Track, copies: Sequence[Copy], sidecars: Sequence[Sidecar]
+    ) -> Iterator[PublicCopy]:
         for front in self.every:
             copy = front.own_copy(track, copies) if front.public_url else None
             if copy is not None and (url := front.url(copy)):
                 since = max(copy.since, track.created_at)
-                yield PublicCopy(front.name, url, front.sidecar_url(track), since)
+                yield PublicCopy(front.name, url, front.sidecar_url(track, sidecars), since)
 
 
 def _is(copy: Copy) -> bool:

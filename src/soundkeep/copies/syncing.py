@@ -127,7 +127,8 @@ class _View:
         copy = next((c for c in self._of(track, rule) if c.key == _key(track, rule)), None)
         due = _due_to_have(copy) + self._sidecar_due_to_have(track, rule)
         held = self.copies.get(track.blob.digest, ())
-        published = self.fronts.published(track, held)
+        beside = [each for (of, _), each in self.sidecars.items() if of == track.id]
+        published = self.fronts.published(track, held, beside)
         return Synced(
             track.id,
             Operation.UPLOAD,

@@ -38,6 +38,13 @@ def canonical(asked: Asked) -> bytes:
     )
 
 
+def asked_of(request: str) -> Asked:
+    """What an engine is asked, by what `canonical` wrote down."""
+    fields = json.loads(request)
+    assert fields.pop("form") == FORM, "a kept request is of this form: migrations see to that"
+    return Asked(**fields)
+
+
 def segment_key(asked: Asked) -> str:
     """The name of one segment as it was asked for: 64 hex digits."""
     return hashlib.sha256(canonical(asked)).hexdigest()

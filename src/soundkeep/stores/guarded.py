@@ -9,7 +9,7 @@ its place the same key may be somebody's only copy: so deleting asks first, too.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 from soundkeep.errors import Misconfigured, NotFound
@@ -43,6 +43,15 @@ class Guarded(Wrapped):
     async def delete(self, locator: str) -> None:
         await self._check()
         await self.inner.delete(locator)
+
+    def list(self, prefix: str = "", after: str | None = None) -> AsyncIterator[Stat]:
+        return self._listed(prefix, after)
+
+    async def _listed(self, prefix: str, after: str | None) -> AsyncGenerator[Stat, None]:
+        """A bucket's first list puts two objects of its own, so it asks before, too."""
+        await self._check()
+        async for stat in self.inner.list(prefix, after):
+            yield stat
 
     def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
         return self._checked(self.inner.open(locator, start, stop))

@@ -32,7 +32,7 @@ from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
 PARTS_AT_ONCE = 2  # of one object that are being sent
-PARTS_IN_MEMORY = 8  # of all uploads into one bucket, also those that are being read
+PARTS_IN_MEMORY = 4  # of all uploads into one bucket, also those that are being read
 ABORT_SECONDS = 5.0
 NO_UPLOAD = ("NoSuchUpload",)  # so rclone also says that there are none
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"

@@ -18,7 +18,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations
-from soundkeep.web.api import ledger, renditions, sources, speech, sync, tracks
+from soundkeep.web.api import ledger, plans, renditions, sources, speech, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
 from soundkeep.web.openapi import AUDIO, SECURITY
@@ -55,6 +55,7 @@ def make_api(context: Context) -> FastAPI:
         tracks.router,
         sync.router,
         sources.router,
+        plans.router,
         speech.router,
         speech.of_tracks,
         renditions.router,

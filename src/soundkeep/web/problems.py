@@ -40,6 +40,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.NoSuchSpeech, 404),
     (errors.NoTiming, 404),
     (errors.NoSuchStore, 404),
+    (errors.NoSuchPlan, 404),
     (errors.NoSuchTake, 404),
     (errors.Unauthorized, 401),
     (errors.TooManyRequests, 429),
@@ -47,6 +48,7 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.WriteFailed, 503),
     (errors.CatalogUnavailable, 503),
     (errors.JailFailed, 503),
+    (errors.UrlUnavailable, 502),
     (errors.Unplayable, 503),
     (errors.OverBudget, 402),  # which no SDK tries again
     (errors.TakeRefused, 502),

@@ -162,11 +162,19 @@ async def test_a_server_without_captions_is_asked_for_them_once(
 
 
 async def test_the_offline_voice_takes_no_field_it_does_not_know(tmp_path: Path) -> None:
-    engine = engine_of(tmp_path, '[speech.engines.voice]\nkind = "espeak"\nformat = "pcm_22050"')
-    assert engine.caps.master.name == "pcm_22050"
+    engine = engine_of(tmp_path, '[speech.engines.voice]\nkind = "espeak"\nformat = "wav_22050"')
+    assert engine.caps.master.name == "wav_22050"
     with pytest.raises(EngineRefused, match="'seed'"):
         await engine.check(asked(engine, "espeak-ng", "en-us", settings={"seed": 1}))
     await engine.close()
+
+
+@pytest.mark.parametrize(
+    "toml", ['kind = "espeak"\nformat = "pcm_22050"', 'kind = "openai"\nformat = "pcm"']
+)
+def test_bare_samples_are_no_format_to_keep(tmp_path: Path, toml: str) -> None:
+    with pytest.raises(SettingsError, match=r"speech\.engines\.it\.format: one of "):
+        engine_of(tmp_path, f"[speech.engines.it]\n{toml}")
 
 
 @pytest.mark.parametrize(

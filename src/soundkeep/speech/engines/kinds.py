@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from soundkeep.audio.formats import FORMATS
 from soundkeep.errors import SettingsError
 from soundkeep.settings import (
     ElevenLabsEngineSettings,
@@ -14,7 +15,7 @@ from soundkeep.settings import (
     reveal,
 )
 from soundkeep.speech.engines import espeak as offline
-from soundkeep.speech.engines.interface import Engine, Price
+from soundkeep.speech.engines.interface import AudioFormat, Engine, Price
 
 
 def make_engine(name: str, settings: EngineSettings) -> Engine:
@@ -94,7 +95,9 @@ def _patience(settings: ElevenLabsEngineSettings | OpenAIEngineSettings) -> Any:
     )
 
 
-def _master(name: str, given: str | None, known: Collection[str], usual: str) -> str:
-    if given is not None and given not in known:
-        raise SettingsError(f"speech.engines.{name}.format: known are {', '.join(known)}")
+def _master(name: str, given: str | None, known: Mapping[str, AudioFormat], usual: str) -> str:
+    """What is kept must be known for a sound by itself, which bare samples are not."""
+    kept = [each.name for each in known.values() if each.coding in FORMATS]
+    if given is not None and given not in kept:
+        raise SettingsError(f"speech.engines.{name}.format: one of {', '.join(kept)}")
     return given or usual

@@ -167,11 +167,12 @@ class CharacterFollower(Follower):
         heard, self._told = self._told[:told], self._told[told:]
         stop = min(self._next + text, len(self._text))
         if heard and stop > self._next:
-            begin, end = heard[0][1], heard[-1][2]
-            each = (end - begin) / (stop - self._next)
-            for number, index in enumerate(range(self._next, stop)):
-                until = end if index + 1 == stop else begin + (number + 1) * each
-                self._times[index] = (begin + number * each, until)
+            begin, end, count = heard[0][1], heard[-1][2], stop - self._next
+            edges = [min(end, begin + (end - begin) * n / count) for n in range(count)] + [end]
+            self._times |= {
+                index: (edges[number], edges[number + 1])
+                for number, index in enumerate(range(self._next, stop))
+            }
         self._next = stop
 
 

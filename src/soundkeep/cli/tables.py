@@ -1,0 +1,159 @@
+"""`import --csv` and `import --database`: what was spoken elsewhere, by a table of it.
+
+Each line that cannot be taken is named with the reason; the others go on. What was taken is there
+the next time, so an import that was interrupted is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soundkeep.cli.failures import sentence
+from soundkeep.cli.output import complain, printable, say
+from soundkeep.errors import CatalogUnavailable, DiskFull, SettingsError, SoundkeepError
+from soundkeep.settings import Settings, database_url
+
+if TYPE_CHECKING:
+    from soundkeep.build import House
+    from soundkeep.speech.tables import Line, Mapped, Table
+
+ENDS_ALL = (CatalogUnavailable, DiskFull, SettingsError)
+SETTLE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A table, and how its lines are understood."""
+
+    table: Table
+    said: list[str]  # as `column=field,column=field`
+    defaults: Mapping[str, str]
+    folder: Path
+    dry_run: bool
+
+
+def opened(csv: Path | None, database: str | None, table: str | None) -> Table:
+    """The table that was named. Raises `SettingsError`."""
+    from soundkeep.speech.tables import csv_table, database_table  # noqa: PLC0415 - SQL
+
+    if csv is not None:
+        return csv_table(csv)
+    if database is None or table is None:
+        raise SettingsError("--database needs --table")
+    return database_table(database_url(database), table)
+
+
+def given(defaults: Mapping[str, str | None]) -> dict[str, str]:
+    """What was said of all lines."""
+    return {name: value for name, value in defaults.items() if value}
+
+
+async def take_all(settings: Settings, reading: Reading, places: int) -> bool:
+    """Takes every line, so many at once; answers whether all could be taken."""
+    from soundkeep.build import opened as opened_house  # noqa: PLC0415 - as in `Options.service`
+
+    tally = _Tally()
+    async with _columns(reading) as mapped, opened_house(settings) as house:
+        await _Taking(house, reading, mapped, tally).run(places)
+        if not reading.dry_run:
+            await _settled(house)
+    tally.say(dry_run=reading.dry_run)
+    return not tally.refused
+
+
+@asynccontextmanager
+async def _columns(reading: Reading) -> AsyncIterator[Mapped]:
+    from soundkeep.speech.tables import Mapped  # noqa: PLC0415
+
+    try:
+        await reading.table.open()
+        yield Mapped(reading.table.columns, _said(reading.said), reading.defaults)
+    finally:
+        await reading.table.close()
+
+
+def _said(options: list[str]) -> dict[str, str]:
+    """`column=field` pairs; a column with no field behind it means nothing."""
+    said = {}
+    for pair in ",".join(options).split(","):
+        column, equals, name = pair.partition("=")
+        if pair and not equals:
+            raise SettingsError(f"--map is column=field, not {pair!r}")
+        if pair:
+            said[column.strip()] = name.strip()
+    return said
+
+
+async def _settled(house: House) -> None:
+    """The copies are made before the command ends, as far as their stores allow."""
+    from soundkeep.worker import Worker  # noqa: PLC0415
+
+    worker = Worker(house, speaks_plans=False)
+    worker.start()
+    try:
+        if not await worker.settle(SETTLE_SECONDS):
+            complain("copies are still to be made: `soundkeep status` says where they stand")
+    finally:
+        await worker.stop(SETTLE_SECONDS)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What became of the lines. Only those that were refused are remembered."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def say(self, *, dry_run: bool) -> None:
+        refusals = sum(map(len, self.refused.values()))
+        taken, there = self.counts["taken"], self.counts["there already"]
+        verb = "would be taken" if dry_run else "taken"
+        say(f"{taken} lines {verb}; {there} were there already; {refusals} refused")
+        for why, names in sorted(self.refused.items()):
+            say(f"{len(names)} refused: {why}")
+            for name in names:
+                say(f"  {printable(name)}")
+
+
+class _Taking:
+    """The lines on their way in."""
+
+    def __init__(self, house: House, reading: Reading, mapped: Mapped, tally: _Tally) -> None:
+        self._house = house
+        self._reading = reading
+        self._mapped = mapped
+        self._tally = tally
+
+    async def run(self, places: int) -> None:
+        """What ends one ends all: the catalog, the disk, or the table itself."""
+        free = asyncio.Semaphore(places)
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(self._reading.table.lines()) as lines:
+                async for line in lines:
+                    await free.acquire()
+                    group.create_task(self._take(line, free))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    async def _take(self, line: Line, free: asyncio.Semaphore) -> None:
+        name = f"line {line.number}"
+        tables = self._house.tables
+        try:
+            entry = self._mapped.entry(line)
+            name += f" ({entry.key or entry.id})" if entry.key or entry.id else ""
+            take = tables.look if self._reading.dry_run else tables.take
+            became = await take(entry, self._reading.folder)
+        except ENDS_ALL:
+            raise
+        except SoundkeepError as error:
+            self._tally.refused[sentence(error)].append(name)
+        else:
+            self._tally.counts[became.value] += 1
+        finally:
+            free.release()
