@@ -100,6 +100,12 @@ def test_a_text_that_cannot_be_said_is_one_line_on_stderr(run: Program, tmp_path
     assert b".vtt" in run("say", "Hi.", "--timings", "a.txt", fails=2).stderr
 
 
+def test_a_provider_that_is_out_of_reach_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
+    paid = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "voice": "x", "tries": 1}
+    run = program(tmp_path / "data", SOUNDKEEP_SPEECH__ENGINES=json.dumps({"paid": paid}))
+    assert b"paid cannot be reached" in run("say", "Hi.", "--json", fails=3).stderr
+
+
 # --- playing --------------------------------------------------------------------------------
 
 

@@ -86,13 +86,13 @@ def test_who_asks_for_audio_gets_the_same_bytes_as_are_kept(server: Server) -> N
     text = "Nobody has asked for this before."
     spoken = post(server, text, accept="audio/*", format="wav")
     assert (spoken.status, spoken.headers["content-type"]) == (200, "audio/wav")
-    assert spoken.headers["Soundkeep-Cached"] == "false"
+    assert spoken.headers["X-Soundkeep-Cache"] == "miss"
     document = said(server, text, format="wav")
     assert document["cached"]
-    assert spoken.headers["Soundkeep-Key"] == document["key"]
+    assert spoken.headers["X-Soundkeep-Key"] == document["key"]
     assert spoken.body == server.sound(document["track_id"])
     again = post(server, text, accept="audio/wav", format="wav")
-    assert (again.headers["Soundkeep-Cached"], again.body) == ("true", spoken.body)
+    assert (again.headers["X-Soundkeep-Cache"], again.body) == ("hit", spoken.body)
 
 
 def test_a_caller_who_hangs_up_cancels_nothing(server: Server) -> None:
@@ -281,3 +281,15 @@ def test_a_server_without_an_engine_says_what_is_missing(tmp_path: Path) -> None
         assert (refused.status, refused.json["code"]) == (503, "engine_unavailable")
         assert "speech.engines" in refused.json["detail"]
         assert refused.headers["Retry-After"]
+
+
+def test_a_provider_that_is_out_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    engines = json.dumps(
+        {"paid": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "voice": "x", "tries": 1}}
+    )
+    with running(tmp_path / "data", SPEECH__ENGINES=engines) as server:
+        for accept in ("application/json", "audio/*"):
+            refused = post(server, TEXT, accept=accept)
+            assert (refused.status, refused.json["code"]) == (503, "engine_unavailable")
+            assert "paid" in refused.json["detail"]
+        assert not server.ask("GET", "/api/tracks?prefix=speech/").json["items"]

@@ -55,8 +55,8 @@ async def say(request: Request, context: Working) -> Response:
 async def _sound(context: Context, answer: Answer) -> Response:
     context.house.speeches.file(answer)
     headers = {
-        "Soundkeep-Key": answer.chosen.key,
-        "Soundkeep-Cached": "true" if answer.hit else "false",
+        "X-Soundkeep-Key": answer.chosen.key,
+        "X-Soundkeep-Cache": "hit" if answer.hit else "miss",
     }
     return await streamed(answer.pieces(), answer.chosen.output.media_type, headers)
 
@@ -81,7 +81,7 @@ async def read(request: Request, context: Admin, key: str) -> Response:
     found = await context.house.records.find(key)
     if not wants_audio(request):
         return JSONResponse(speech_json(found, context.base_url(request)))
-    headers = {"Soundkeep-Key": found.key, "Soundkeep-Cached": "true"}
+    headers = {"X-Soundkeep-Key": found.key, "X-Soundkeep-Cache": "hit"}
     return await kept_sound(request, context.keep.reader, found.blob, headers)
 
 
