@@ -22,6 +22,7 @@ from soundkeep.cli import (
     removing,
     serving,
     showing,
+    speaking,
     standing,
     stores,
     syncing,
@@ -45,6 +46,8 @@ app.command("import")(importing.import_)
 app.command("ls")(showing.ls)
 app.command("show")(showing.show)
 app.command("get")(showing.get)
+app.command("say")(speaking.say)
+app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
 app.command("status")(standing.status)
