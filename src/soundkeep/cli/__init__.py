@@ -20,6 +20,7 @@ from soundkeep.cli import (
     importing,
     plans,
     removing,
+    rendering,
     serving,
     showing,
     speaking,
@@ -50,6 +51,7 @@ app.command("say")(speaking.say)
 app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
+app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)

@@ -103,6 +103,9 @@ class LocalService:
         wanted = Wanted(**{**order, "operation": operation, "track_ids": ids})
         return (await self._keep.sync(wanted)).as_json()
 
+    async def render(self, track_id: str, format: str) -> Document:
+        return await self.track((await self._house.renderer.render(track_id, format)).id)
+
     async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
         answer = await self._house.speeches.say(speech_request(fields))
         making = asyncio.create_task(self._house.records.made(answer, self._base_url))

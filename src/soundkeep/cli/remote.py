@@ -113,6 +113,12 @@ class RemoteService:
     async def sync(self, order: Document) -> Document:
         return await self._document("POST", "/api/sync", json=order)
 
+    async def render(self, track_id: str, format: str) -> Document:
+        """A long sound takes a while."""
+        patient = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SPEAKING_SECONDS)
+        path = f"/api/tracks/{quote(track_id, safe='')}/renditions"
+        return await self._document("POST", path, json={"format": format}, timeout=patient)
+
     async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
         """A book takes a while, and nothing comes before all of it is there."""
         patient = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SPEAKING_SECONDS)

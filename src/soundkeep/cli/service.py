@@ -90,6 +90,10 @@ class Service(Protocol):
         """Pushes tracks or withdraws them: takes and gives what `POST /api/sync` does."""
         ...
 
+    async def render(self, track_id: str, format: str) -> Document:
+        """Makes a track in another format; answers the track that it is."""
+        ...
+
     async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
         """Has a text said: takes and gives what `POST /api/speech` does. `heard` is told how many
         segments are done, and of how many, where that is known."""
