@@ -30,7 +30,7 @@ READY_TO_RUN = $(VENV)/.ready-to-run-$(KEY)
 READY_TO_TEST = $(VENV)/.ready-to-test-$(KEY)
 
 SOURCES = src tests benchmarks
-BENCHMARKS = delivery intake ledger import_ relay upload_s3
+BENCHMARKS = delivery intake ledger import_ relay upload_s3 speech
 
 .PHONY: help run test drill bench lint format clean
 
@@ -43,6 +43,7 @@ run: $(READY_TO_RUN) ## Serve on http://127.0.0.1:8000 (PORT=…, DATA=./data)
 
 test: lint ## Check the form, the types and every promise (TESTS=tests/stores for a part)
 	@scripts/bring-nginx
+	@scripts/bring-node-sdks
 	@timeout --kill-after=30s $(TEST_MINUTES)m $(PYTHON) -m pytest \
 		-m "not drill" -o faulthandler_timeout=300 -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
 

@@ -1,4 +1,4 @@
-"""Fixtures for every test: real databases and real S3 servers."""
+"""Fixtures for every test: real databases, real S3 servers, and providers of speech."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from servers.fake_provider import Fake, running
 from servers.postgres import Postgres, running_postgres
 from servers.rclone_s3 import running_rclone
 from servers.s3_plain import Bucket
@@ -58,3 +59,39 @@ def rclone_s3() -> Iterator[Bucket]:
     """A bucket in rclone's S3, for the whole run."""
     with running_rclone() as bucket:
         yield bucket
+
+
+@pytest.fixture(scope="session")
+def elevenlabs_process() -> Iterator[Fake]:
+    with running("servers.fake_elevenlabs") as fake:
+        yield fake
+
+
+@pytest.fixture(scope="session")
+def openai_process() -> Iterator[Fake]:
+    with running("servers.fake_openai") as fake:
+        yield fake
+
+
+@pytest.fixture(scope="session")
+def kokoro_process() -> Iterator[Fake]:
+    with running("servers.fake_openai", "--kokoro") as fake:
+        yield fake
+
+
+@pytest.fixture
+def fake_elevenlabs(elevenlabs_process: Fake) -> Fake:
+    elevenlabs_process.reset()
+    return elevenlabs_process
+
+
+@pytest.fixture
+def fake_openai(openai_process: Fake) -> Fake:
+    openai_process.reset()
+    return openai_process
+
+
+@pytest.fixture
+def fake_kokoro(kokoro_process: Fake) -> Fake:
+    kokoro_process.reset()
+    return kokoro_process

@@ -295,6 +295,7 @@ class SpeechSettings(_Table):
         default_factory=_default_engines, validate_default=True
     )
     engine: str | None = None  # who speaks when none is asked for: the first in the table
+    voices: dict[str, str] = Field(default_factory=dict)  # who speaks for a voice that is not there
     share: Literal["all", "owner"] = "all"  # whether owners share what was said
     visibility: Literal["private", "public"] = "private"  # of the tracks that speech is put in
     at_once: int = Field(4, ge=1)  # segments of one speech

@@ -222,6 +222,7 @@ class Provider:
         async for piece in pieces:
             number += 1
             if number > 1:
+                await asyncio.sleep(self.behaviour.piece_seconds)
                 if fault == "stall":
                     await asyncio.sleep(STALLS_FOR_SECONDS)
                 if fault == "reset_later":
@@ -230,7 +231,6 @@ class Provider:
                     assert request.transport is not None
                     request.transport.close()
                     return response
-                await asyncio.sleep(self.behaviour.piece_seconds)
             await response.write(b"\x00garbage\n" if fault == "garbage" else piece)
         await response.write_eof()
         return response

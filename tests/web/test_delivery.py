@@ -27,7 +27,8 @@ from soundkeep.reading.reader import Reader
 from soundkeep.settings import HttpSettings, ReadingSettings, Settings
 from soundkeep.stores.interface import Store
 from soundkeep.testing.faulty import Fault
-from soundkeep.web.delivery import Delivery, Message, Receive, Send
+from soundkeep.web.delivery import Delivery
+from soundkeep.web.exchange import Message, Receive, Send
 from soundkeep.web.headers import disposition
 from soundkeep.web.wire import Wire
 
@@ -105,6 +106,7 @@ class Front:
     """An application as `wire` wants it."""
 
     delivery: Delivery
+    gateways: tuple[()] = ()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         await self.delivery(scope, receive, send)

@@ -27,8 +27,9 @@ from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault
-from soundkeep.web.delivery import Delivery, Message
+from soundkeep.web.delivery import Delivery
 from soundkeep.web.elsewhere import SIGNED_FOR, Elsewhere
+from soundkeep.web.exchange import Message
 
 KEY = "a-key-of-twenty-signs"
 CONTENT = noise(3000)

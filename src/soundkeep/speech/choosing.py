@@ -68,7 +68,7 @@ class Chooser:
         has to be asked what it has. Voices are checked when something is to be spoken."""
         engine = self._engine(request.engine)
         model = await self._model(engine, request.model)
-        voice = request.voice or self._voice(engine.name)
+        voice = await self._voice(engine, request.voice)
         segments = tuple(request.segments(model.max_chars))
         return Chosen(
             request=request,
@@ -139,7 +139,20 @@ class Chooser:
         listed = ", ".join(model.id for model in models[:10])
         raise UnknownModel(f"the engine {engine.name!r} has no model {name!r}; it has {listed}")
 
-    def _voice(self, engine: str) -> str:
+    async def _voice(self, engine: Engine, name: str | None) -> str:
+        """The engine's own voice of that name goes before one that the settings name so."""
+        if name is None:
+            return self._usual_voice(engine.name)
+        other = self._settings.voices.get(name)
+        return name if other is None or await self._lists(engine, name) else other
+
+    async def _lists(self, engine: Engine, voice: str) -> bool:
+        try:
+            return any(each.id == voice for each in await engine.voices())
+        except EngineError:
+            return False  # what was said before must be found again also while it is out
+
+    def _usual_voice(self, engine: str) -> str:
         table = self._settings.engines.get(engine)
         if table is None or table.voice is None:
             raise BadSpeech(f"a voice is needed, or speech.engines.{engine}.voice in the settings")

@@ -19,14 +19,14 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from soundkeep.catalog import blobs, speech, tracks
+from soundkeep.catalog import blobs, copies, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.speech import Worth
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import SoundkeepError, Unplayable
 from soundkeep.intake import recording
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import Blob, Lane, Money, Segment, Track, Visibility
+from soundkeep.model import Blob, Copy, Lane, Money, Segment, Track, Visibility
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import SpeechSettings
 from soundkeep.speech.assembly import Assembler, row_of
@@ -52,6 +52,17 @@ class Kept:
     generated: int = 0  # segments for which the engine was called on behalf of this caller
     characters_paid: int = 0
     cost: Money = Money()  # noqa: RUF009 - a frozen value
+
+
+@dataclass(frozen=True, slots=True)
+class There:
+    """A speech that lies in the stores, and where, as the catalog had it when it was asked."""
+
+    chosen: Chosen
+    blob: Blob
+    copies: tuple[Copy, ...]
+    segment: Segment | None  # if that is all of it
+    worth: Sequence[Worth]  # else
 
 
 class Answer:
@@ -119,6 +130,19 @@ class Speeches:
             return _Whole(self, chosen, Kept(chosen, found.blob))
         assembly, is_first = self._assembly(chosen)
         return _Coming(self, chosen, assembly, is_first)
+
+    async def look(self, chosen: Chosen) -> There | None:
+        """The speech if all of it is kept. It counts as heard only once somebody says `heard`, so
+        that whoever serves it often need not ask each time. Raises `CatalogUnavailable`."""
+        return await self._catalog.read(_look, chosen)
+
+    def heard(self, there: There) -> None:
+        """It was heard, and nothing was paid for that."""
+        owner, counts = there.chosen.request.owner, self._generation.counts
+        if there.segment is not None:
+            counts.hit(owner, there.segment)
+        else:
+            counts.heard(owner, there.chosen.key, there.worth)
 
     async def track(self, kept: Kept) -> Track:
         """The owner's track of this speech in the request's collection, made at first use.
@@ -329,6 +353,20 @@ def _find(tx: Tx, key: str) -> _Found | None:
     if found is None or blob is None:
         return None
     return _Found(blob, speech.worth_of(tx, found.segments))
+
+
+def _look(tx: Tx, chosen: Chosen) -> There | None:
+    """As `_find`. One take is what its segment is by now, which may have been spoken anew."""
+    found = _find(tx, chosen.key)
+    if found is None:
+        return None
+    where = tuple(copies.of_blob(tx, found.blob.digest))
+    if not chosen.is_one_take:
+        return There(chosen, found.blob, where, None, found.worth)
+    segment = speech.find(tx, chosen.segment_keys[0])
+    if segment is None or segment.digest != found.blob.digest:
+        return None
+    return There(chosen, found.blob, where, segment, ())
 
 
 def _track(tx: Tx, key: str, collection: str, new: NewTrack, blob: Blob, rules: Rules) -> Track:

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from soundkeep.speech.segments import Segment
 from soundkeep.speech.text import Normalised, words
 
+Times: TypeAlias = tuple[float, float]  # a start and an end in seconds
 Kind: TypeAlias = Literal["word", "sentence"]
 Source: TypeAlias = Literal["provider", "aligned", "estimated"]  # from the best to the worst
 
@@ -101,6 +102,17 @@ def from_marks(text: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:
 def estimated(text: str, duration_seconds: float) -> tuple[Mark, ...]:
     """Words by their share of the characters: 292 ms off in the median."""
     return _word_marks(text, [(0, 0.0), (len(text), duration_seconds)])
+
+
+def character_times(text: str, timing: Timing) -> list[Times]:
+    """When each character of the text that a timing marks is heard: in proportion in its word, and
+    what lies between two words from the end of one to the start of the next."""
+    spoken = timing.of_kind("word")
+    anchors = [(0, 0.0)]
+    for word in spoken:
+        anchors += ((word.start, word.start_seconds), (word.end, word.end_seconds))
+    clock = _Clock(anchors)
+    return [(clock.after(index), clock.before(index + 1)) for index in range(len(text))]
 
 
 def _word_marks(text: str, anchors: Sequence[tuple[int, float]]) -> tuple[Mark, ...]:

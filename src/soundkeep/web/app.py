@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -20,16 +21,21 @@ from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations
 from soundkeep.web.api import ledger, plans, renditions, sources, speech, sync, tracks
 from soundkeep.web.context import Context
-from soundkeep.web.delivery import PREFIX, Delivery, Message, Receive, Send
+from soundkeep.web.delivery import PREFIX, Delivery
+from soundkeep.web.exchange import Message, Receive, Send
+from soundkeep.web.gateways.elevenlabs import ElevenLabsGateway
+from soundkeep.web.gateways.openai import OpenAIGateway
 from soundkeep.web.openapi import AUDIO, SECURITY
 from soundkeep.web.pages import pages
 from soundkeep.web.problems import headers_of, problem, status_of
+
+App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = structlog.get_logger()
 
 
 class Server:
-    """The outermost ASGI application: sound goes straight to the hot path."""
+    """The outermost ASGI application: sound and gateways lie before the API."""
 
     def __init__(self, house: House, admin_key: str) -> None:
         keep = house.keep
@@ -39,12 +45,19 @@ class Server:
         anonymous = Rate(keep.settings.aliases.anonymous_per_minute)
         self.context = Context(house, keys, lookup, self.delivery, anonymous)
         self.api = make_api(self.context)
+        self.gateways = (OpenAIGateway(self.context), ElevenLabsGateway(self.context))
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
-            await self.delivery(scope, receive, send)
-        else:
-            await self.api(scope, receive, send)
+        await self._part(scope)(scope, receive, send)
+
+    def _part(self, scope: Message) -> App:
+        path = scope["path"] if scope["type"] == "http" else ""
+        if path.startswith(PREFIX):
+            return self.delivery
+        for gateway in self.gateways:
+            if path.startswith(gateway.prefix):
+                return gateway
+        return self.api
 
 
 def make_api(context: Context) -> FastAPI:

@@ -11,12 +11,8 @@ A track with a good copy in a store of `delivery = redirect` is answered 307, al
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import structlog
 
 from soundkeep.access.keys import KeyRing
 from soundkeep.copies.fronts import Fronts
@@ -37,18 +33,16 @@ from soundkeep.reading.trusted import Buffer
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.web.elsewhere import Elsewhere, Target
+from soundkeep.web.exchange import Exchange, Message, Receive, Send, send_sound
 from soundkeep.web.headers import (
     Headers,
     cors_headers,
     etag_of,
+    header_lines,
     preflight_headers,
     sound_headers,
 )
 from soundkeep.web.problems import RETRY_SECONDS, problem
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 PREFIX = "/audio/"
 STREAM_HERE = b"delivery=stream"  # a query: the listener will not be sent elsewhere
@@ -56,9 +50,6 @@ METHODS = b"GET, HEAD, OPTIONS"
 CONDITIONS = frozenset((b"if-none-match", b"if-range"))
 BODIES = frozenset((b"content-length", b"transfer-encoding", b"expect", b"upgrade"))
 UNEXPECTED = "something went wrong here; the server's log says what"
-WATCHED_BYTES = 2 * 1024 * 1024  # longer bodies notice when their listener has gone
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -81,7 +72,7 @@ class Begun:
         return replace(
             self,
             status=status,
-            lines=(_lines(headers), self.cors),
+            lines=(header_lines(headers), self.cors),
             size_bytes=len(document),
             piece=document,
         )
@@ -105,7 +96,7 @@ class Delivery:
         self.elsewhere = Elsewhere(Fronts.of(settings, rules), stores, settings.policy.proof_age)
         self._origins = frozenset(settings.http.cors_origins)
         self._any_origin = (
-            _lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
+            header_lines(cors_headers(None, self._origins)) if "*" in self._origins else b""
         )
         self.running = 0  # streams, for draining and figures
         self.sent_bytes = 0
@@ -139,7 +130,7 @@ class Delivery:
         start, stop = (asked.start, asked.stop) if asked else (0, sound.size_bytes)
         body = Body(self._reader, sound.blob, start, stop, sound.local, sound.copies)
         piece = body.next_at_once(into)
-        cors = self._any_origin or _lines(cors_headers(fields.get(b"origin"), self._origins))
+        cors = self._any_origin or header_lines(cors_headers(fields.get(b"origin"), self._origins))
         status, *lines = sound.head_lines(asked)
         return Begun(status, (*lines, cors), stop - start, piece, body, cors)
 
@@ -238,30 +229,10 @@ class Delivery:
             await request.refuse_for_now(error)
             return
         await request.start(*head)
-        if len(piece) == size_bytes:
-            await request.body(piece, more=False)
-            self.sent_bytes += size_bytes
-        else:
-            await self._stream_on(body, piece, size_bytes, request)
+        await send_sound(request, body, piece, size_bytes, self._sent)
 
-    async def _stream_on(
-        self, body: Body, piece: Buffer, size_bytes: int, request: _Request
-    ) -> None:
-        """The pieces after the first. A server that is left without the last one (uvicorn
-        among them) closes the connection, which a client sees by the length."""
-        left = size_bytes
-        async with _Watch(request, enabled=left > WATCHED_BYTES) as watch:
-            while not watch.gone:
-                left -= len(piece)
-                await request.body(piece, more=left > 0)
-                self.sent_bytes += len(piece)
-                if not left:
-                    return
-                try:
-                    piece = await body.next()
-                except (Unplayable, CatalogUnavailable) as error:
-                    log.warning("a sound was cut", path=request.path, left=left, why=str(error))
-                    return
+    def _sent(self, size_bytes: int) -> None:
+        self.sent_bytes += size_bytes
 
 
 class Sound:
@@ -292,7 +263,7 @@ class Sound:
         self.target = target  # where listeners are sent instead
         self.headers = sound_headers(track)
         self._whole = [*self.headers, (b"content-type", track.blob.sound.media_type.encode())]
-        self._lines = _lines(self._whole)
+        self._lines = header_lines(self._whole)
 
     def head(self, asked: ByteRange | None) -> tuple[int, Headers]:
         """Status and headers of an answer with a body."""
@@ -317,29 +288,21 @@ class Sound:
         )
 
 
-class _Request:
-    """One request, as the hot path wants it."""
+class _Request(Exchange):
+    """One request for sound."""
 
-    __slots__ = ("_origins", "_query", "_send", "headers", "method", "path", "receive")
+    __slots__ = ("_origins",)
 
     def __init__(
         self, scope: Message, receive: Receive, send: Send, origins: frozenset[str]
     ) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self._query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.receive = receive
-        self._send = send
+        super().__init__(scope, receive, send)
         self._origins = origins
-
-    def text(self, name: bytes) -> str | None:
-        return _text(self.headers, name)
 
     @property
     def wants_stream_here(self) -> bool:
         """Whether it says that it will not be sent elsewhere."""
-        return STREAM_HERE in self._query.split(b"&")
+        return STREAM_HERE in self.query.split(b"&")
 
     def range_of(self, sound: Sound) -> ByteRange | Unsatisfiable | None:
         """What is asked for: a range has a meaning for GET only (RFC 9110, 14.2), and only of the
@@ -349,11 +312,8 @@ class _Request:
         return parse_range(self.text(b"range"), sound.size_bytes)
 
     def start(self, status: int, headers: Headers) -> Awaitable[None]:
-        every = headers + cors_headers(self.headers.get(b"origin"), self._origins)
-        return self._send({"type": "http.response.start", "status": status, "headers": every})
-
-    def body(self, piece: Buffer, *, more: bool) -> Awaitable[None]:
-        return self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        cors = cors_headers(self.headers.get(b"origin"), self._origins)
+        return super().start(status, headers + cors)
 
     async def send(self, status: int, headers: Headers) -> None:
         """An answer without a body, by its status or its method."""
@@ -371,32 +331,6 @@ class _Request:
     async def _send_refusal(self, status: int, headers: Headers, document: bytes) -> None:
         await self.start(status, headers)
         await self.body(b"" if self.method == "HEAD" else document, more=False)
-
-
-class _Watch:
-    """Notices that a listener has gone: servers do not say so when something is sent."""
-
-    def __init__(self, request: _Request, *, enabled: bool) -> None:
-        self._request = request
-        self._task: asyncio.Task[None] | None = None
-        self._enabled = enabled
-
-    async def __aenter__(self) -> _Watch:
-        if self._enabled:
-            self._task = asyncio.create_task(self._wait())
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    @property
-    def gone(self) -> bool:
-        return self._task is not None and self._task.done()
-
-    async def _wait(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
 
 
 Refusal = tuple[int, Headers, bytes]
@@ -429,7 +363,3 @@ def _ids(name: str) -> tuple[str, ...]:
 def _text(fields: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = fields.get(name)
     return None if value is None else value.decode("latin-1")
-
-
-def _lines(headers: Headers) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in headers)

@@ -66,3 +66,8 @@ def preflight_headers() -> Headers:
         (b"access-control-allow-headers", b"Authorization, Range, If-Range, If-None-Match"),
         (b"access-control-max-age", PREFLIGHT_SECONDS),
     ]
+
+
+def header_lines(headers: Headers) -> bytes:
+    """As they go over the wire."""
+    return b"".join(b"%b: %b\r\n" % field for field in headers)

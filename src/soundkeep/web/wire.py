@@ -1,11 +1,15 @@
-"""One HTTP connection: uvicorn's own, with a short way for plain requests for sound.
+"""One HTTP connection: uvicorn's own, with a short way for plain requests for sound or speech.
 
 Most want a range of a file of this machine that the kernel holds in memory. They are answered where
 their head was read: no task, no ASGI messages, head and first piece in one write, the rest whenever
 the socket takes more. What is not in memory, or not good, is waited for by a task of its own, and
-nothing is said before the first piece is there: that is all that far sound needs, too. Whatever is
-not as simple as that (a condition, a query, another method) goes uvicorn's way, which says the
-same in the same headers. docs/decisions/0005 and 0008 have the figures.
+nothing is said before the first piece is there: that is all that far sound needs, too.
+
+A request for speech is short, so it is held back for as long as its packet is read: most come in
+one, and what was said a moment ago is answered in the same way.
+
+Whatever is not as simple as that (a condition, a query, another method) goes uvicorn's way, which
+says the same in the same headers. docs/decisions/0005 and 0008 have the figures.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from soundkeep.errors import CatalogUnavailable, Unplayable
 from soundkeep.reading.body import PIECE_BYTES, Body
 from soundkeep.reading.trusted import Buffer
 from soundkeep.web.delivery import PREFIX, Begun, Delivery
+from soundkeep.web.gateways.gateway import Gateway
+from soundkeep.web.gateways.shelf import MAX_REQUEST_BYTES
 
 TURN_BYTES = 4 * 1024 * 1024  # then other connections have their turn
 
@@ -33,19 +39,45 @@ log = structlog.get_logger()
 
 
 class Wire(HttpToolsProtocol):
-    """What uvicorn makes for each connection. Its application has a `delivery`."""
+    """What uvicorn makes for each connection. Its application has a `delivery` and `gateways`."""
 
     sending: Sending | None = None  # `cycle` may be a later request already, which waits for it
+    held: bytes | None = None  # the body, so far, of a request that was not passed on yet
+    gateway: Gateway  # that it is for
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.held is not None:
+            self._pass_on()
 
     def on_headers_complete(self) -> None:
         # An answer given at once in this very call has set the timer of an idle connection.
         self._unset_keepalive_if_required()
         begun = self._begun() if self.url.startswith(_PREFIX) else None
-        if begun is None:
-            super().on_headers_complete()
+        if begun is not None:
+            self._begin(begun)
+        elif self._is_for_a_gateway() and self._may_begin(b"POST"):
+            self.held = b""
         else:
-            self.cycle = self.sending = Sending(self, begun.body, begun.size_bytes)
-            self.sending.begin(begun)
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.held is None:
+            super().on_body(body)
+            return
+        self.held += body
+        if len(self.held) > MAX_REQUEST_BYTES:
+            self._pass_on()
+
+    def on_message_complete(self) -> None:
+        if self.held is not None:
+            begun = self._at_hand(self.held)
+            if begun is not None:
+                self.held = None
+                self._begin(begun)
+                return
+            self._pass_on()
+        super().on_message_complete()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -64,18 +96,49 @@ class Wire(HttpToolsProtocol):
         assert isinstance(found, Delivery)
         return found
 
+    def _begin(self, begun: Begun) -> None:
+        self.cycle = self.sending = Sending(self, begun.body, begun.size_bytes)
+        self.sending.begin(begun)
+
     def _begun(self) -> Begun | None:
         """An answer at once, if this connection has nothing else to say first."""
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.flow.write_paused or self.parser.get_method() != b"GET":
-            return None
-        if self.parser.get_http_version() != "1.1" or self.transport.is_closing():
+        if not self._may_begin(b"GET"):
             return None
         try:
             return self.delivery.begin_at_once(self.url, self.headers, _scratch.buffer)
         except Exception:  # the parser would make a refusal of it; the long way may still do
             log.exception("no short way")
             return None
+
+    def _at_hand(self, asked: bytes) -> Begun | None:
+        """The same of speech."""
+        try:
+            return self.gateway.begin_at_once(self.url, self.headers, asked, _scratch.buffer)
+        except Exception:
+            log.exception("no short way")
+            return None
+
+    def _is_for_a_gateway(self) -> bool:
+        for gateway in self.app.gateways:
+            if self.url.startswith(gateway.raw_prefix):
+                self.gateway = gateway
+                return True
+        return False
+
+    def _may_begin(self, method: bytes) -> bool:
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.flow.write_paused or self.parser.get_method() != method:
+            return False
+        if self.expect_100_continue or self.parser.should_upgrade():
+            return False
+        return self.parser.get_http_version() == "1.1" and not self.transport.is_closing()
+
+    def _pass_on(self) -> None:
+        """What was held back goes uvicorn's way, unless it was no good HTTP."""
+        held, self.held = self.held or b"", None
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+            super().on_body(held)
 
 
 class Sending(RequestResponseCycle):
