@@ -100,6 +100,16 @@ def test_a_text_that_cannot_be_said_is_one_line_on_stderr(run: Program, tmp_path
     assert b".vtt" in run("say", "Hi.", "--timings", "a.txt", fails=2).stderr
 
 
+def test_a_book_can_be_planned_instead_of_being_spoken_now(run: Program, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text(BOOK)
+    options = ("--file", book, "--voice", "en-us")
+    plan = run.json("say", *options, "--plan", "--budget", "1", "--rate", "6000")
+    assert (plan["name"], plan["segments"], plan["budget"]) == ("book", 3, 1)
+    assert plan["id"] in run("plans", "list").stdout.decode()
+    assert b"for a --plan" in run("say", *options, "--budget", "1", fails=2).stderr
+
+
 def test_a_provider_that_is_out_of_reach_ends_with_a_code_of_its_own(tmp_path: Path) -> None:
     paid = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "voice": "x", "tries": 1}
     run = program(tmp_path / "data", SOUNDKEEP_SPEECH__ENGINES=json.dumps({"paid": paid}))

@@ -13,6 +13,7 @@ from cli.commands import program
 from servers.soundkeep import Answer, Server, eventually, running
 from soundkeep.access.rates import Rate
 from soundkeep.errors import TooManyRequests
+from sounds import wav
 
 TEXT = "The ferry leaves at ten. Bring a coat."
 ENABLED = {
@@ -139,6 +140,27 @@ def test_a_voice_is_found_by_its_hash(server: Server) -> None:
         "success": False,
         "error": "contentHash: Field required",
     }
+
+
+def test_a_voice_that_came_with_an_import_is_found_by_its_old_hash(
+    server: Server, tmp_path: Path
+) -> None:
+    """Once its track is public; nobody knows its text."""
+    (tmp_path / "old.wav").write_bytes(wav(5_000, seed=4))
+    table = tmp_path / "audio_assets.csv"
+    table.write_text("content_hash,storage_url,book_id\nold-hash,old.wav,moved\n")
+    program(server.data)("import", "--csv", table)
+    url = f"{VOICE}?contentHash=old-hash"
+    assert server.ask("GET", url).status == 404
+    [track] = server.ask("GET", "/api/tracks?prefix=moved/").json["items"]
+    server.ask("PATCH", f"/api/tracks/{track['id']}", b'{"visibility": "public"}')
+    found = server.ask("GET", url).json
+    assert (found["contentHash"], found["wordCount"], found["cached"]) == ("old-hash", None, True)
+    assert play(server, found["audioUrl"]).body == (tmp_path / "old.wav").read_bytes()
+
+    record = server.ask("GET", "/api/speech/old-hash").json
+    assert (record["track_id"], record["engine"], record["segments"]) == (track["id"], None, 1)
+    assert server.ask("GET", "/api/speech/old-hash/timing").json["code"] == "no_timing"
 
 
 def test_only_a_public_voice_is_found_by_its_hash(server: Server) -> None:

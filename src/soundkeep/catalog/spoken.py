@@ -6,7 +6,7 @@ have what was spoken.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from soundkeep.catalog.database import Tx
 from soundkeep.catalog.money import IntentState
 from soundkeep.catalog.schema import blobs, copies, intents, segments, speech_tracks, tracks
 from soundkeep.digest import Digest
+from soundkeep.errors import Unplayable
 from soundkeep.model import Blob, Copy, CopyState, Segment, Track, Visibility
 from soundkeep.settings import INBOX_PREFIX
 
@@ -32,7 +33,8 @@ class Spoken:
 
     key: str
     format: str
-    segments: tuple[Segment, ...]
+    segment_count: int
+    segments: tuple[Segment, ...]  # none of an import, where nobody knows what it is made of
     script: Mapping[str, Any] | None  # of a speech, as `speech.script` writes it
     blob: Blob
     copies: tuple[Copy, ...]
@@ -59,13 +61,14 @@ def find(tx: Tx, key: str, track_id: str | None = None) -> Spoken | None:
     if blob is None:
         return None
     return Spoken(
-        key=key,
+        key=found.key,
         format=found.format,
-        segments=tuple(speech.find_all(tx, found.segments)),
+        segment_count=max(1, len(found.segments)),
+        segments=_segments(tx, found.segments),
         script=found.script,
         blob=blob,
         copies=tuple(copy_rows.of_blob(tx, found.digest)),
-        track=track_rows.find(tx, track_id or _first_track(tx, key)),
+        track=track_rows.find(tx, track_id or _first_track(tx, found.key)),
     )
 
 
@@ -75,7 +78,15 @@ def _one_segment(tx: Tx, key: str) -> Spoken | None:
     if segment is None or blob is None:
         return None
     held = tuple(copy_rows.of_blob(tx, segment.digest))
-    return Spoken(segment.key, blob.sound.extension, (segment,), None, blob, held, None)
+    return Spoken(segment.key, blob.sound.extension, 1, (segment,), None, blob, held, None)
+
+
+def _segments(tx: Tx, keys: Sequence[str]) -> tuple[Segment, ...]:
+    """All of them, or none."""
+    try:
+        return tuple(speech.find_all(tx, keys))
+    except Unplayable:
+        return ()
 
 
 def _first_track(tx: Tx, key: str) -> str:

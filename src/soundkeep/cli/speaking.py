@@ -19,6 +19,7 @@ from soundkeep.cli.output import (
     say_rows,
 )
 from soundkeep.cli.output import say as say_line
+from soundkeep.cli.plans import say_plan
 from soundkeep.cli.playing import Player, find_player
 from soundkeep.cli.service import Document, Service
 from soundkeep.cli.showing import STANDARD_OUTPUT, pour, write_sound
@@ -81,6 +82,12 @@ def say(
     timings: Annotated[
         Path | None, typer.Option(help="Write when words are heard: a file .vtt or .json.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Have it spoken by and by; answer at once.")
+    ] = False,
+    budget: Annotated[str | None, typer.Option(help="Of the plan.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Of the plan: segments a minute.")] = None,
+    window: Annotated[str | None, typer.Option(help="Of the plan: HH:MM-HH:MM, in UTC.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say nothing; show figures.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the speech as JSON.")] = False,
 ) -> None:
@@ -91,7 +98,7 @@ def say(
         return
     if timings is not None and timings.suffix not in (".vtt", ".json"):
         raise SettingsError(f"--timings: {timings} ends neither in .vtt nor in .json")
-    player = find_player() if out is None and not as_json else None
+    player = find_player() if out is None and not (as_json or plan) else None
     given = {
         "text": _text(text, file),
         "voice": voice,
@@ -105,7 +112,16 @@ def say(
         "segment_by": segment_by,
     }
     fields = {name: value for name, value in given.items() if value is not None}
-    run(options, _say(options, _Wish(fields, out, timings, player, as_json)))
+    of_plan = {"budget": budget, "rate": rate, "window": window}
+    if plan:
+        made = run(
+            options, _plan(options, {**fields, **of_plan, "name": file.stem if file else ""})
+        )
+        say_json(made) if as_json else say_plan(made)
+    elif any(value is not None for value in of_plan.values()):
+        raise SettingsError("--budget, --rate and --window are for a --plan")
+    else:
+        run(options, _say(options, _Wish(fields, out, timings, player, as_json)))
 
 
 def _text(text: str | None, file: Path | None) -> str:
@@ -193,6 +209,12 @@ def _told(speech: Document) -> str:
     cost = f"{speech['cost']:g} {speech['currency'] or ''}".strip()
     paid = f"{speech['characters_paid']} characters paid, {cost}"
     return f"{length}; {generated} of {of} segments spoken, {paid}"
+
+
+async def _plan(options: Options, fields: Document) -> Document:
+    given = {name: value for name, value in fields.items() if value is not None}
+    async with options.service() as service:
+        return await service.make_plan(given)
 
 
 # --- figures and voices ---------------------------------------------------------------------

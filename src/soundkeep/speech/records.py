@@ -44,7 +44,8 @@ class Records:
         """A speech as JSON, once it is kept and has its track. Raises what `Speeches.say` names."""
         kept, track = await asyncio.shield(self._speeches.file(answer))
         found = await self.find(kept.chosen.key, track.id)
-        if kept.chosen.request.timings and timing_source(found.segments) is None:
+        untimed = found.segments and timing_source(found.segments) is None
+        if kept.chosen.request.timings and untimed:
             await self.timing(found.key, kept.chosen.request.language)
             found = await self.find(kept.chosen.key, track.id)
         return speech_json(found, base_url, cached=answer.hit, kept=kept)
@@ -60,7 +61,7 @@ class Records:
 
         Raises `NoSuchSpeech`, `NoTiming`, `Unplayable`, `JailFailed`, `CatalogUnavailable`."""
         found = await self.find(key)
-        if found.script is None and len(found.segments) > 1:
+        if not found.segments or (found.script is None and found.segment_count > 1):
             raise NoTiming(f"nobody knows the text of the speech {key[:80]}")
         script = Script.from_json(found.script) if found.script else _script(found.segments[0])
         timing = await self._timekeeper.of_speech(script, found.segments, language)
@@ -88,7 +89,7 @@ def speech_json(
     found: Spoken, base_url: str, *, cached: bool = True, kept: Kept | None = None
 ) -> dict[str, Any]:
     """A speech. Found by a key it cost nothing; `kept` says what it cost whoever had it said."""
-    first = found.segments[0]
+    first = found.segments[0] if found.segments else None
     cost = kept.cost if kept else Money()
     return {
         "key": found.key,
@@ -97,19 +98,19 @@ def speech_json(
         "cached": cached,
         "temporary": not any(map(is_kept, found.copies)),
         "cid": None,
-        "engine": first.engine,
-        "voice": first.voice,
-        "model": first.model,
+        "engine": first.engine if first else None,
+        "voice": first.voice if first else None,
+        "model": first.model if first else None,
         "format": found.format,
         "media_type": found.blob.sound.media_type,
         "size_bytes": found.blob.size_bytes,
         "words": _word_count(found),
         "duration_seconds": found.blob.sound.duration_seconds,
-        "segments": len(found.segments),
+        "segments": found.segment_count,
         "segments_generated": kept.generated if kept else 0,
         "characters_paid": kept.characters_paid if kept else 0,
         "cost": amount(cost),
-        "currency": cost.currency or first.cost.currency or None,
+        "currency": cost.currency or (first.cost.currency if first else "") or None,
         "timing_source": timing_source(found.segments),
     }
 
@@ -121,7 +122,7 @@ def timing_source(segments: Collection[Segment]) -> Source | None:
         if segment.timing is None:
             return None
         sources.append(segment.timing["timing_source"])
-    return max(sources, key=get_args(Source).index)
+    return max(sources, key=get_args(Source).index, default=None)
 
 
 def stats_json(figures: Figures, times: Times) -> dict[str, Any]:
@@ -188,7 +189,9 @@ def _amounts(spent: Sequence[Money], saved: Sequence[Money]) -> list[dict[str, A
     return [{"currency": each, **sums} for each, sums in sorted(by_currency.items())]
 
 
-def _word_count(found: Spoken) -> int:
+def _word_count(found: Spoken) -> int | None:
+    if not found.segments:
+        return None
     return sum(1 for segment in found.segments for _ in words(segment.text))
 
 

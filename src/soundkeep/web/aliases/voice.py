@@ -43,7 +43,9 @@ async def find(
     base_url = context.base_url(request)
     speech, url = await context.house.records.public(content_hash, base_url)
     if url is None:
-        raise NoSuchSpeech(f"there is no public audio {content_hash[:80]}")
+        raise NoSuchSpeech(
+            f"there is no public audio {content_hash[:80]}: no track of it is public"
+        )
     return _answer(speech, url, content_hash)
 
 
