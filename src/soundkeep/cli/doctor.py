@@ -1,6 +1,6 @@
 """Examines this installation: settings, disk, catalog, clock, stores, decoder, engines; and names
-the next step. It looks at what is there and makes nothing: a data directory that does not exist yet is
-said to be so."""
+the next step. It looks at what is there and makes nothing: a data directory that does not exist
+yet is said to be so."""
 
 from __future__ import annotations
 
