@@ -134,7 +134,9 @@ async def test_a_path_that_holds_other_audio_is_left_alone_and_said(house: House
     assert (await house.keep.track(other.id)).track.blob.digest == other.blob.digest
 
 
-@pytest.mark.parametrize("name", ["vorbis", "opus_44100", "mp3_44100_9999", "wav_8000_64", ""])
+@pytest.mark.parametrize(
+    "name", ["vorbis", "pcm", "opus_44100", "mp3_44100_9999", "wav_8000_64", ""]
+)
 async def test_a_format_that_nobody_can_make_is_refused(house: House, name: str) -> None:
     original = await add(house)
     with pytest.raises(UnknownFormat):

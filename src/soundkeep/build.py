@@ -57,6 +57,7 @@ from soundkeep.speech.generation import Generation
 from soundkeep.speech.judging import judging
 from soundkeep.speech.leading import Leader, Where
 from soundkeep.speech.plans import Plans
+from soundkeep.speech.records import Records
 from soundkeep.speech.revoking import Revoker
 from soundkeep.speech.sounds import Sounds
 from soundkeep.speech.speeches import Speeches
@@ -87,6 +88,7 @@ class House:
     outages: Outages
     generation: Generation
     speeches: Speeches
+    records: Records
     plans: Plans
     tables: TableImport
     aside: Aside
@@ -177,7 +179,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         generation = _make_generation(settings, keep, aside, closing)
         await generation.start()
         closing.push_async_callback(generation.close)
-        speeches = _make_speeches(settings, keep, generation)
+        speeches, records = _make_speeches(settings, keep, generation)
         closing.push_async_callback(speeches.close)
         yield House(
             keep=keep,
@@ -186,6 +188,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             outages=outages,
             generation=generation,
             speeches=speeches,
+            records=records,
             plans=Plans(
                 catalog=catalog,
                 generation=generation,
@@ -256,8 +259,10 @@ def _make_generation(
     )
 
 
-def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Speeches:
-    """What makes speeches of segments."""
+def _make_speeches(
+    settings: Settings, keep: Keep, generation: Generation
+) -> tuple[Speeches, Records]:
+    """What makes speeches of segments, and what finds them again."""
     folder = settings.data_directory / ASSEMBLING
     folder.mkdir(parents=True, exist_ok=True)
     sounds = Sounds(keep.catalog, keep.reader, keep.jail)
@@ -272,7 +277,7 @@ def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Sp
         rules=keep.rules,
         desk=Desk(folder, settings.inbox_name, settings.inbox.linger_seconds),
     )
-    return Speeches(
+    speeches = Speeches(
         catalog=keep.catalog,
         generation=generation,
         chooser=Chooser(generation.engines, settings.speech),
@@ -282,6 +287,7 @@ def _make_speeches(settings: Settings, keep: Keep, generation: Generation) -> Sp
         rules=keep.rules,
         settings=settings.speech,
     )
+    return speeches, Records(keep.catalog, speeches, timekeeper)
 
 
 def _speech_spool(settings: Settings) -> Spool:

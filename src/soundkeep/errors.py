@@ -193,6 +193,18 @@ class NoSuchTrack(SoundkeepError):
     code = "no_such_track"
 
 
+class NoSuchSpeech(SoundkeepError):
+    """There is no such speech."""
+
+    code = "no_such_speech"
+
+
+class NoTiming(SoundkeepError):
+    """Nobody knows when the words of this sound are heard."""
+
+    code = "no_timing"
+
+
 class NoSuchPlan(SoundkeepError):
     """There is no such plan."""
 
@@ -215,6 +227,12 @@ class Unauthorized(SoundkeepError):
     """A key is needed."""
 
     code = "unauthorized"
+
+
+class TooManyRequests(SoundkeepError):
+    """Too many requests in a short time."""
+
+    code = "too_many_requests"
 
 
 # --- this installation ----------------------------------------------------------------------

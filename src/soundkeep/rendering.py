@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import structlog
 
-from soundkeep.audio.making import Making, making
+from soundkeep.audio.making import Making, file_making
 from soundkeep.catalog import claims, renditions, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.renditions import ClaimedRendition, Rendition
@@ -57,7 +57,7 @@ class Renderer:
 
         Who hangs up loses nothing: it is made all the same.
         """
-        making(format)
+        file_making(format)
         await self._keep.catalog.write(_wish, track_id, format)
         while True:
             await self.work_off()
@@ -133,7 +133,7 @@ class Renderer:
         original = await self._keep.catalog.read(tracks.find, claimed.rendition.track_id)
         if original is None:
             raise BadInput("its track is no more")
-        made = making(claimed.rendition.format)
+        made = file_making(claimed.rendition.format)
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             source, target = Path(folder) / "original", Path(folder) / "rendition"
             await self._fetch(original, source)

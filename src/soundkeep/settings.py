@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -317,6 +317,28 @@ class SpeechSettings(_Table):
         return engines
 
 
+AliasName: TypeAlias = Literal["vocalize", "temp-audio", "voice"]
+
+
+class AliasesSettings(_Table):
+    """What clients of other systems call."""
+
+    enabled: tuple[AliasName, ...] = ()
+    public: bool = False  # confirmed: everybody may hear what they have said
+    anonymous: tuple[AliasName, ...] = ()  # these need no key
+    anonymous_per_minute: int = Field(30, ge=1)  # calls of one address
+
+    @model_validator(mode="after")
+    def _answers_must_play(self) -> AliasesSettings:
+        speaking = sorted(set(self.enabled) - {"temp-audio"})
+        if speaking and not self.public:
+            raise ValueError(
+                f"{speaking[0]} answers with addresses that everybody can play: "
+                "confirm that with aliases.public = true"
+            )
+        return self
+
+
 class OutboundSettings(_Table):
     """How addresses are asked that come from data, such as an imported table."""
 
@@ -360,6 +382,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     reading: ReadingSettings = ReadingSettings()
     speech: SpeechSettings = SpeechSettings()
+    aliases: AliasesSettings = AliasesSettings()
     outbound: OutboundSettings = OutboundSettings()
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 

@@ -65,6 +65,16 @@ def test_what_is_not_there_is_said_in_one_line(run: Program, tmp_path: Path) -> 
     assert b"there is no store" in run("retry", "--store", "nope", fails=2).stderr
 
 
+def test_a_track_is_made_in_another_format(run: Program) -> None:
+    run("add", "-", "--id", "song", "--path", "x/song.wav", given=wav(200_000, 5))
+    [made] = run.json("render", "song", "--format", "opus_48000_32")
+    assert (made["path"], made["media_type"]) == ("x/song.opus_48000_32.opus", "audio/ogg")
+    assert made["metadata"] == {"rendition_of": "song", "format": "opus_48000_32"}
+    assert b"bare samples" in run("render", "song", "--format", "pcm", fails=1).stderr
+    run("rm", "song")
+    run("show", made["id"], fails=1)
+
+
 def test_a_prefix_is_deleted_only_when_confirmed(run: Program) -> None:
     for name in ("p/1.wav", "p/2.wav", "q/3.wav"):
         run("add", "-", "--path", name, given=wav(4_000, hash(name)))

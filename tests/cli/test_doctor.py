@@ -28,6 +28,27 @@ def test_a_sound_installation_has_nothing_that_fails(tmp_path: Path) -> None:
     assert verdicts(findings, "one device") == ["warn"]
 
 
+def test_engines_are_asked_for_their_voices(tmp_path: Path) -> None:
+    config = tmp_path / "soundkeep.toml"
+    config.write_text(f"""
+data = "{tmp_path / "data"}"
+[speech.engines.offline]
+kind = "espeak"
+[speech.engines.misspelt]
+kind = "espeak"
+voice = "en-uss"
+[speech.engines.away]
+kind = "openai"
+base_url = "http://127.0.0.1:9/v1"
+""")
+    run = program(tmp_path / "data", SOUNDKEEP_CONFIG=str(config))
+    run("add", "-", "--id", "one", given=wav(5_000))
+    findings = run.json("doctor", fails=1)
+    assert verdicts(findings, "engine offline: ") == ["ok"]
+    assert verdicts(findings, "engine misspelt: it has no voice 'en-uss'") == ["fail"]
+    assert verdicts(findings, "engine away cannot be reached") == ["warn"]
+
+
 def test_another_directory_in_a_stores_place_fails_with_a_next_step(tmp_path: Path) -> None:
     run = program(tmp_path / "data")
     run("add", "-", "--id", "one", given=wav(5_000))

@@ -141,6 +141,14 @@ async def test_good_takes_are_not_refused(engine: EspeakEngine, jail: Jail, tmp_
     assert await refused(Booth(engine, jail, tmp_path), brief) == []
 
 
+async def test_what_stands_in_brackets_may_be_read_out(
+    engine: EspeakEngine, jail: Jail, tmp_path: Path
+) -> None:
+    """A tag such as `[laughs]` takes a moment, but a whole paragraph may stand in brackets."""
+    text = f"[{TEXTS[-1]}]"
+    assert await refused(Booth(engine, jail, tmp_path), [("en-us", text, 1, "wav")]) == []
+
+
 @pytest.mark.drill
 async def test_200_good_takes_over_all_voices_and_rates_are_not_refused(
     engine: EspeakEngine, jail: Jail, tmp_path: Path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 OPTIONS_OF = {"libopus": {"vbr": "constrained"}}  # else a held vowel gets twice the bit rate
+# LAME without noise shaping, which is four fifths of what a book costs: 195 times as fast as it is
+# heard instead of 100. A voice at 64 kbit/s is 24.6 dB above its noise (22.2 with shaping), which
+# lies a little less well hidden (13.4 dB of spectral distance, not 11.7).
+SPEECH_OPTIONS_OF = {**OPTIONS_OF, "libmp3lame": {"compression_level": "7"}}
 BUFFER_BYTES = 256 * 1024
 BITEXACT = {"fflags": "bitexact"}
 
@@ -71,7 +75,8 @@ def _write(frames: Iterator[AudioFrame], target: _Target, rendering: Rendering) 
     uniform = pcm.resampled(chain([first], frames), rate_hz=rate_hz, channels=rendering.channels)
     if not coding.muxer:
         return sum(_write_samples(frame, target) for frame in uniform)
-    return _encode(pcm.numbered(uniform), target, coding, rendering.bit_rate)
+    options = (SPEECH_OPTIONS_OF if rendering.sources else OPTIONS_OF).get(coding.codec, {})
+    return _encode(pcm.numbered(uniform), target, coding, rendering.bit_rate, options)
 
 
 def _write_samples(frame: AudioFrame, target: _Target) -> int:
@@ -80,7 +85,11 @@ def _write_samples(frame: AudioFrame, target: _Target) -> int:
 
 
 def _encode(
-    frames: Iterator[AudioFrame], target: _Target, coding: Coding, bit_rate: int | None
+    frames: Iterator[AudioFrame],
+    target: _Target,
+    coding: Coding,
+    bit_rate: int | None,
+    options: Mapping[str, str],
 ) -> int:
     first = next(frames)
     samples = 0
@@ -89,7 +98,7 @@ def _encode(
             coding.codec,
             rate=first.sample_rate,
             layout=first.layout.name,
-            options=OPTIONS_OF.get(coding.codec, {}),
+            options=dict(options),
         )
         assert isinstance(stream, AudioStream)
         if coding.bit_rate:

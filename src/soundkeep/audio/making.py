@@ -47,5 +47,16 @@ def making(name: str) -> Making:
     return Making(name, coding, rate_hz, bit_rate)
 
 
+def file_making(name: str) -> Making:
+    """The same for a file that is known for a sound by itself, which bare samples are not.
+
+    Raises `UnknownFormat`.
+    """
+    made = making(name)
+    if not made.coding.muxer:
+        raise UnknownFormat(f"{name!r}: bare samples are no file that can be kept; there is wav")
+    return made
+
+
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and not text.startswith("0")

@@ -20,8 +20,10 @@ from soundkeep.cli import (
     importing,
     plans,
     removing,
+    rendering,
     serving,
     showing,
+    speaking,
     standing,
     stores,
     syncing,
@@ -45,8 +47,11 @@ app.command("import")(importing.import_)
 app.command("ls")(showing.ls)
 app.command("show")(showing.show)
 app.command("get")(showing.get)
+app.command("say")(speaking.say)
+app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
+app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)

@@ -1,6 +1,6 @@
-"""Examines this installation: settings, disk, catalog, stores, decoder, clock; and names the
-next step. It looks at what is there and makes nothing: a data directory that does not exist yet is
-said to be so."""
+"""Examines this installation: settings, disk, catalog, clock, stores, decoder, engines; and names
+the next step. It looks at what is there and makes nothing: a data directory that does not exist
+yet is said to be so."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from soundkeep.catalog.database import Tx
 from soundkeep.cli.options import Options
 from soundkeep.cli.output import size
 from soundkeep.copies.devices import path_of, share_one_device
-from soundkeep.errors import SoundkeepError
+from soundkeep.errors import EngineError, EngineUnauthorised, SoundkeepError
 from soundkeep.settings import Settings
+from soundkeep.speech.engines.interface import Engine
 
 EPHEMERAL = frozenset({"tmpfs", "ramfs", "overlay"})
 LITTLE_BYTES = 2_000_000_000
@@ -65,6 +66,7 @@ async def _inside(settings: Settings) -> list[Finding]:
                 await _clock(house),
                 *await _stores(house),
                 await _decoder(house),
+                *[await _engine(house, engine) for engine in house.generation.engines.values()],
             ]
     except SoundkeepError as error:
         return [Finding("fail", f"{error}", "mend that and run doctor again")]
@@ -170,6 +172,23 @@ async def _decoder(house: build.House) -> Finding:
     except SoundkeepError as error:
         return Finding("fail", f"decoder: {error}", "reinstall the package `av`")
     return Finding("ok", f"decoder: {sound.codec}, {sound.duration_seconds:.1f} s of tune")
+
+
+async def _engine(house: build.House, engine: Engine) -> Finding:
+    """Asks for its voices, which needs the key but costs nothing."""
+    name = f"speech.engines.{engine.name}"
+    try:
+        voices = await engine.voices()
+    except EngineUnauthorised as error:
+        return Finding("fail", f"engine {error}", f"look at {name}.api_key")
+    except EngineError as error:
+        step = "mend the cause; what was said before is there all the same"
+        return Finding("warn", f"engine {error}", step)
+    usual = house.keep.settings.speech.engines[engine.name].voice
+    if usual is not None and not any(voice.id == usual for voice in voices):
+        what = f"engine {engine.name}: it has no voice {usual!r}"
+        return Finding("fail", what, f"`soundkeep voices` lists them; change {name}.voice")
+    return Finding("ok", f"engine {engine.name}: {len(voices)} voices")
 
 
 def _file_system(path: Path) -> str:

@@ -1,12 +1,12 @@
 """What went wrong, as one line for a person and an exit code for a script.
 
-| code | means                                                        |
-|------|--------------------------------------------------------------|
-| 0    | done                                                         |
-| 1    | the check did not pass, or at least one item failed          |
-| 2    | the command or the settings cannot be used                   |
-| 3    | the server, the catalog or a store cannot be reached         |
-| 130  | interrupted                                                  |
+| code | means                                                         |
+|------|---------------------------------------------------------------|
+| 0    | done                                                          |
+| 1    | the check did not pass, or at least one item failed           |
+| 2    | the command or the settings cannot be used                    |
+| 3    | the server, the catalog, a store or an engine is out of reach |
+| 130  | interrupted                                                   |
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (errors.CatalogUnavailable, UNREACHABLE),
     (errors.Unplayable, UNREACHABLE),
     (errors.ShuttingDown, UNREACHABLE),
+    (errors.EngineUnavailable, UNREACHABLE),
     (errors.StoreError, UNREACHABLE),
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -18,9 +20,11 @@ from soundkeep.model import Lane, Operation, Receipt
 from soundkeep.settings import Settings
 from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request
+from soundkeep.speech.request import speech_request
 from soundkeep.worker import Worker
 
 STOP_SECONDS = 5.0
+PROGRESS_SECONDS = 0.2
 
 
 @asynccontextmanager
@@ -98,6 +102,29 @@ class LocalService:
         operation, ids = Operation(order["operation"]), tuple(order.get("track_ids", ()))
         wanted = Wanted(**{**order, "operation": operation, "track_ids": ids})
         return (await self._keep.sync(wanted)).as_json()
+
+    async def render(self, track_id: str, format: str) -> Document:
+        return await self.track((await self._house.renderer.render(track_id, format)).id)
+
+    async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
+        answer = await self._house.speeches.say(speech_request(fields))
+        making = asyncio.create_task(self._house.records.made(answer, self._base_url))
+        while not making.done():
+            heard(answer.segments_done, len(answer.chosen.segments))
+            await asyncio.wait({making}, timeout=PROGRESS_SECONDS)
+        return await making
+
+    async def timing(self, track_id: str, *, as_webvtt: bool) -> str:
+        text, timing = await self._house.records.timing_of_track(track_id)
+        return (
+            timing.to_webvtt(text) if as_webvtt else json.dumps({"text": text, **timing.to_json()})
+        )
+
+    async def speech_stats(self) -> Document:
+        return await self._house.records.stats()
+
+    async def voices(self, engine: str | None) -> list[Document]:
+        return await self._house.records.voices(engine)
 
     async def make_plan(self, fields: Document) -> Document:
         return plan_json(await self._house.plans.make(plan_request(fields)))

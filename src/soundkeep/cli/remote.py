@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from soundkeep.intake.recording import NewTrack
 PIECE_BYTES = 256 * 1024
 CONNECT_SECONDS = 10.0
 PLANS = "/api/speech/plans"
+SPEAKING_SECONDS = 6 * 3600.0  # until a whole text was said
 ANSWER_SECONDS = 120.0  # between two pieces; an upload's answer may take `policy.ack_seconds`
 
 
@@ -111,6 +112,33 @@ class RemoteService:
 
     async def sync(self, order: Document) -> Document:
         return await self._document("POST", "/api/sync", json=order)
+
+    async def render(self, track_id: str, format: str) -> Document:
+        """A long sound takes a while."""
+        patient = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SPEAKING_SECONDS)
+        path = f"/api/tracks/{quote(track_id, safe='')}/renditions"
+        return await self._document("POST", path, json={"format": format}, timeout=patient)
+
+    async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
+        """A book takes a while, and nothing comes before all of it is there."""
+        patient = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SPEAKING_SECONDS)
+        return await self._document("POST", "/api/speech", json=fields, timeout=patient)
+
+    async def timing(self, track_id: str, *, as_webvtt: bool) -> str:
+        path = f"/api/tracks/{quote(track_id, safe='')}/timing"
+        params = {"format": "vtt" if as_webvtt else "json"}
+        async with self._asked("GET", path, params=params) as answer:
+            return await answer.text()
+
+    async def speech_stats(self) -> Document:
+        return await self._document("GET", "/api/speech/stats")
+
+    async def voices(self, engine: str | None) -> list[Document]:
+        params = _given({"engine": engine})
+        found: list[Document] = (await self._document("GET", "/api/speech/voices", params=params))[
+            "items"
+        ]
+        return found
 
     async def make_plan(self, fields: Document) -> Document:
         return await self._document("POST", PLANS, json=fields)

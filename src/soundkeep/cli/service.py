@@ -90,6 +90,27 @@ class Service(Protocol):
         """Pushes tracks or withdraws them: takes and gives what `POST /api/sync` does."""
         ...
 
+    async def render(self, track_id: str, format: str) -> Document:
+        """Makes a track in another format; answers the track that it is."""
+        ...
+
+    async def say(self, fields: Document, heard: Callable[[int, int], object]) -> Document:
+        """Has a text said: takes and gives what `POST /api/speech` does. `heard` is told how many
+        segments are done, and of how many, where that is known."""
+        ...
+
+    async def timing(self, track_id: str, *, as_webvtt: bool) -> str:
+        """When the words of a spoken track are heard, as WebVTT or JSON."""
+        ...
+
+    async def speech_stats(self) -> Document:
+        """How the cache of speech pays."""
+        ...
+
+    async def voices(self, engine: str | None) -> list[Document]:
+        """Who can speak."""
+        ...
+
     async def make_plan(self, fields: Document) -> Document:
         """Has texts spoken by and by: takes and gives what `POST /api/speech/plans` does."""
         ...

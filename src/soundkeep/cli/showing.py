@@ -113,11 +113,11 @@ async def _get(options: Options, track_id: str, output: Path | None) -> None:
     async with options.service() as service:
         track = await service.track(track_id)
         if output == STANDARD_OUTPUT:
-            await _pour(service, track, sys.stdout.buffer.write)
+            await pour(service, track, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
             return
         target = output or _unused(Path(Path(track["path"]).name))
-        await _write(service, track, target)
+        await write_sound(service, track, target)
     complain(f"{target}: {size(track['size_bytes'])}, SHA-256 {track['digest']}")
 
 
@@ -127,8 +127,9 @@ def _unused(path: Path) -> Path:
     return path
 
 
-async def _write(service: Service, track: Document, target: Path) -> None:
-    """Under another name first; the target changes only when every byte is right."""
+async def write_sound(service: Service, track: Document, target: Path, head_bytes: int = 0) -> None:
+    """A track without its first bytes. Under another name first; the target changes only when every
+    byte is right."""
     number, name = tempfile.mkstemp(prefix=".soundkeep-", dir=target.parent)
     try:
         with os.fdopen(number, "wb") as file, byte_progress() as progress:
@@ -138,7 +139,7 @@ async def _write(service: Service, track: Document, target: Path) -> None:
                 file.write(piece)
                 progress.advance(task, len(piece))
 
-            await _pour(service, track, write)
+            await pour(service, track, write, head_bytes)
             file.flush()
             os.fsync(number)
             os.fchmod(number, 0o666 & ~_umask())
@@ -149,13 +150,16 @@ async def _write(service: Service, track: Document, target: Path) -> None:
         raise
 
 
-async def _pour(service: Service, track: Document, write: Callable[[bytes], object]) -> None:
-    """Raises `Corrupt` if what came is not what the track says."""
-    digest = hashlib.sha256()
+async def pour(
+    service: Service, track: Document, write: Callable[[bytes], object], head_bytes: int = 0
+) -> None:
+    """A track without its first bytes. Raises `Corrupt` if what came is not what the track says."""
+    digest, passed_over = hashlib.sha256(), head_bytes
     async with aclosing(service.sound(track)) as pieces:
         async for piece in pieces:
             digest.update(piece)
-            write(piece)
+            write(piece[passed_over:])
+            passed_over = max(0, passed_over - len(piece))
     if digest.hexdigest() != track["digest"]:
         raise Corrupt(f"what came for {track['id']} has SHA-256 {digest.hexdigest()}")
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from soundkeep.audio.making import making
+from soundkeep.audio.making import file_making
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.errors import BadPath, SettingsError, UnknownFormat
@@ -207,7 +207,7 @@ def _rule(name: str, table: StoreSettings) -> StoreRule:
 def _checked(name: str, formats: Collection[str]) -> Collection[str]:
     for each in formats:
         try:
-            making(each)
+            file_making(each)
         except UnknownFormat as error:
             raise SettingsError(f"stores.{name}.renditions: {error}") from None
     return formats

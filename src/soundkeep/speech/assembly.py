@@ -6,9 +6,12 @@ the disk meanwhile is the samples of the whole, in memory there are never more t
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,8 @@ from soundkeep.model import Blob, Lane, Segment
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timekeeping import Timekeeper
+
+PARTS_AHEAD = 3  # segments that are decoded while others are joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +87,48 @@ class Assembler:
         return await self._record(chosen, landed)
 
     async def _joined(self, chosen: Chosen, segments: Sequence[Segment], folder: Path) -> Samples:
-        """All samples in one file; the timing of each segment is found on the way."""
+        """All samples in one file."""
+        # The first says the rate of all, where the engine's format does not.
         rate_hz = chosen.engine.caps.master.sample_rate_hz
+        first = await self._part(chosen, segments[0], folder / "0", rate_hz)
         path, count = folder / "joined.pcm", 0
         with path.open("wb") as file:
-            for segment in segments:
-                samples = await self._sounds.samples(segment, folder, rate_hz)
-                rate_hz = samples.rate_hz
-                if chosen.request.timings:
-                    await self._timekeeper.of_segment(segment, samples, chosen.request.language)
-                with samples.path.open("rb") as part:
-                    shutil.copyfileobj(part, file)
-                samples.path.unlink()
-                count += samples.count
-        assert rate_hz is not None  # no speech is without a segment
-        return Samples(path, rate_hz, count)
+            async with aclosing(self._parts(chosen, segments[1:], folder, first.rate_hz)) as parts:
+                async for samples in _after(first, parts):
+                    with samples.path.open("rb") as part:
+                        shutil.copyfileobj(part, file)
+                    samples.path.unlink()
+                    count += samples.count
+        return Samples(path, first.rate_hz, count)
+
+    async def _parts(
+        self, chosen: Chosen, segments: Sequence[Segment], folder: Path, rate_hz: int
+    ) -> AsyncGenerator[Samples, None]:
+        """In order. A few are decoded ahead; of what is never taken nothing goes on."""
+        ahead: deque[asyncio.Task[Samples]] = deque()
+        try:
+            for number, segment in enumerate(segments, 1):
+                part = self._part(chosen, segment, folder / str(number), rate_hz)
+                ahead.append(asyncio.create_task(part))
+                if len(ahead) == PARTS_AHEAD:
+                    yield await ahead.popleft()
+            while ahead:
+                yield await ahead.popleft()
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+
+    async def _part(
+        self, chosen: Chosen, segment: Segment, folder: Path, rate_hz: int | None
+    ) -> Samples:
+        """One segment decoded; its timing is found on the way. What is said twice may be decoded
+        twice at once, so each has a folder of its own."""
+        folder.mkdir()
+        samples = await self._sounds.samples(segment, folder, rate_hz)
+        if chosen.request.timings:
+            await self._timekeeper.of_segment(segment, samples, chosen.request.language)
+        return samples
 
     async def _record(self, chosen: Chosen, landed: Landed) -> Blob:
         """As with an upload: what is not recorded is discarded, what may be recorded is not."""
@@ -116,6 +148,14 @@ class Assembler:
         if not needed:
             self._spool.discard(landed)
         return blob
+
+
+async def _after(
+    first: Samples, rest: AsyncGenerator[Samples, None]
+) -> AsyncGenerator[Samples, None]:
+    yield first
+    async for samples in rest:
+        yield samples
 
 
 def row_of(chosen: Chosen, digest: Digest) -> Speech:

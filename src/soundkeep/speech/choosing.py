@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from soundkeep.errors import BadSpeech, EngineError, EngineRefused, UnknownModel
+from soundkeep.errors import BadSpeech, EngineError, EngineRefused, EngineUnavailable, UnknownModel
 from soundkeep.settings import SpeechSettings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import Engine, Model
@@ -90,6 +90,10 @@ class Chooser:
             ),
         )
 
+    def engines_of(self, name: str | None) -> list[Engine]:
+        """The engine of that name, or all of them. Raises `BadSpeech`, `EngineUnavailable`."""
+        return [self._engine(name)] if name else list(self._engines.values())
+
     async def named(self, name: str | None) -> tuple[str, str | None]:
         """The engine and the model that a gateway's `model` means: an engine's model, `engine`, or
         `engine/model`. The default engine serves the rest, with its own model."""
@@ -107,9 +111,10 @@ class Chooser:
     def _engine(self, name: str | None) -> Engine:
         wanted = name or self._settings.engine or next(iter(self._engines), None)
         engine = self._engines.get(wanted) if wanted else None
+        if not self._engines:
+            raise EngineUnavailable("there is no engine: [speech.engines] in the settings is empty")
         if engine is None:
-            there = ", ".join(self._engines) or "none"
-            raise BadSpeech(f"there is no engine {wanted!r}; there are {there}")
+            raise BadSpeech(f"there is no engine {wanted!r}; there are {', '.join(self._engines)}")
         return engine
 
     async def _model(self, engine: Engine, name: str | None) -> Model:

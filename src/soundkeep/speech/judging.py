@@ -111,9 +111,10 @@ def _faults(facts: Facts, asked: Asked) -> Iterator[tuple[bool, str]]:
 def plausible_seconds(asked: Asked) -> tuple[float, float]:
     """The least that must be heard of it, and the longest that it may last."""
     speed = _speed(asked)
+    # What stands in brackets is left unsaid by one engine and read out by another.
     words = _TAG.sub(" ", asked.text)
     least = sum(_letters_at_least(char) for char in words) / FASTEST / max(1.0, speed)
-    spelled = sum(_letters_at_most(char) for char in words) / SLOWEST / min(1.0, speed)
+    spelled = sum(_letters_at_most(char) for char in asked.text) / SLOWEST / min(1.0, speed)
     return least, SPARE_SECONDS + TAG_SECONDS * len(_TAG.findall(asked.text)) + spelled
 
 

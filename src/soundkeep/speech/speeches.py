@@ -17,7 +17,7 @@ import asyncio
 import textwrap
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from soundkeep.catalog import blobs, copies, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
@@ -39,6 +39,8 @@ from soundkeep.speech.timing import Timing
 
 COLLECTION = "speech"  # of what was asked for without one
 TITLE_CHARS = 80
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Answer:
 
     chosen: Chosen
     hit: bool  # whether all of it was there when it was asked for
+    segments_done = 0  # of `chosen.segments`, so far
 
     async def kept(self) -> Kept:
         """The speech, once it is kept. Raises what `Speeches.say` names."""
@@ -104,8 +107,8 @@ class Speeches:
         self._reader = reader
         self._rules = rules
         self._settings = settings
-        self._assembling: dict[str, asyncio.Task[Kept]] = {}
-        self._tasks: set[asyncio.Task[Kept]] = set()
+        self._assembling: dict[str, _Assembly] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def say(self, request: SpeechRequest) -> Answer:
         """What was asked for: there already, or on its way. The request's owner pays.
@@ -125,7 +128,8 @@ class Speeches:
         if found is not None:
             self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
             return _Whole(self, chosen, Kept(chosen, found.blob))
-        return _Coming(self, chosen, *self._assembly(chosen))
+        assembly, is_first = self._assembly(chosen)
+        return _Coming(self, chosen, assembly, is_first)
 
     async def look(self, chosen: Chosen) -> There | None:
         """The speech if all of it is kept. It counts as heard only once somebody says `heard`, so
@@ -155,9 +159,22 @@ class Speeches:
             visibility=Visibility(self._settings.visibility),
             metadata=dict(request.metadata),
         )
+        return await self.track_as(kept, collection, new)
+
+    async def track_as(self, kept: Kept, collection: str, new: NewTrack) -> Track:
+        """The same as a track of its own path and title. Raises `CatalogUnavailable`."""
         return await self._catalog.write(
             _track, kept.chosen.key, collection, new, kept.blob, self._rules
         )
+
+    def file(self, answer: Answer) -> asyncio.Task[tuple[Kept, Track]]:
+        """The speech once it is kept, and its owner's track of it, which is made even if this
+        caller leaves: wait for it with `asyncio.shield`. Raises what `say` names."""
+        return self._started(self._file(answer))
+
+    async def _file(self, answer: Answer) -> tuple[Kept, Track]:
+        kept = await answer.kept()
+        return kept, await self.track(kept)
 
     async def timing(self, key: str, language: str | None = None) -> tuple[Script, Timing] | None:
         """A speech's text and when its words are heard; None if there is no such speech, or nobody
@@ -181,14 +198,14 @@ class Speeches:
         async for piece in self._reader.open(kept.blob, head_bytes):
             yield piece
 
-    def _started(self, work: Coroutine[Any, Any, Kept]) -> asyncio.Task[Kept]:
+    def _started(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """What ends by itself, whatever becomes of its caller."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Kept]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # known to whoever still waits
@@ -210,17 +227,18 @@ class Speeches:
 
     # --- assembling -------------------------------------------------------------------------
 
-    def _assembly(self, chosen: Chosen) -> tuple[asyncio.Task[Kept], bool]:
+    def _assembly(self, chosen: Chosen) -> tuple[_Assembly, bool]:
         """The assembly of this speech, and whether it was begun for this caller."""
         there = self._assembling.get(chosen.key)
         if there is not None:
             return there, False
-        task = self._assembling[chosen.key] = self._started(self._assemble(chosen))
-        task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
-        return task, True
+        assembly = self._assembling[chosen.key] = _Assembly()
+        assembly.task = self._started(self._assemble(chosen, assembly))
+        assembly.task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
+        return assembly, True
 
-    async def _assemble(self, chosen: Chosen) -> Kept:
-        said = await self._segments(chosen)
+    async def _assemble(self, chosen: Chosen, assembly: _Assembly) -> Kept:
+        said = await self._segments(chosen, assembly)
         blob = await self._assembler.assemble(chosen, [segment for segment, _ in said])
         paid = [segment for segment, is_paid in said if is_paid]
         return Kept(
@@ -231,7 +249,7 @@ class Speeches:
             cost=_sum(segment.cost for segment in paid),
         )
 
-    async def _segments(self, chosen: Chosen) -> list[tuple[Segment, bool]]:
+    async def _segments(self, chosen: Chosen, assembly: _Assembly) -> list[tuple[Segment, bool]]:
         """Each segment in order, and whether it was paid for here.
 
         The first that cannot be had ends it. What is being spoken then goes on, is kept, and need
@@ -246,7 +264,9 @@ class Speeches:
                     return None
                 try:
                     said = await self._generation.ask(chosen.asked[number], chosen.request.owner)
-                    return await said.segment(), said.paid
+                    segment = await said.segment()
+                    assembly.segments_done += 1
+                    return segment, said.paid
                 except SoundkeepError as error:
                     failed.append(error)
                     return None
@@ -255,6 +275,15 @@ class Speeches:
         if failed:
             raise failed[0]
         return [one for one in had if one is not None]
+
+
+class _Assembly:
+    """A speech on its way, for all who asked for it in this process."""
+
+    task: asyncio.Task[Kept]
+
+    def __init__(self) -> None:
+        self.segments_done = 0
 
 
 class _OneTake(Answer):
@@ -292,14 +321,18 @@ class _Coming(Answer):
     hit = False
 
     def __init__(
-        self, speeches: Speeches, chosen: Chosen, task: asyncio.Task[Kept], is_first: bool
+        self, speeches: Speeches, chosen: Chosen, assembly: _Assembly, is_first: bool
     ) -> None:
-        self._speeches, self.chosen, self._task = speeches, chosen, task
+        self._speeches, self.chosen, self._assembly = speeches, chosen, assembly
         self._is_first = is_first
+
+    @property
+    def segments_done(self) -> int:  # type: ignore[override] # it grows
+        return self._assembly.segments_done
 
     async def kept(self) -> Kept:
         """Who began it has paid for it; all others had it for nothing."""
-        kept = await asyncio.shield(self._task)
+        kept = await asyncio.shield(self._assembly.task)
         return kept if self._is_first else Kept(self.chosen, kept.blob)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:

@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 
 from soundkeep import __version__
 from soundkeep.access.keys import KeyRing
+from soundkeep.access.rates import Rate
 from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
-from soundkeep.web import operations
-from soundkeep.web.api import ledger, plans, renditions, sources, sync, tracks
+from soundkeep.web import aliases, operations
+from soundkeep.web.api import ledger, plans, renditions, sources, speech, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
@@ -41,7 +42,8 @@ class Server:
         keys = KeyRing(admin_key)
         lookup = Lookup(keep.catalog, sees_outages=bool(keep.fronts.redirecting))
         self.delivery = Delivery(lookup, keep.reader, keep.stores, keys, keep.settings)
-        self.context = Context(house, keys, lookup, self.delivery)
+        anonymous = Rate(keep.settings.aliases.anonymous_per_minute)
+        self.context = Context(house, keys, lookup, self.delivery, anonymous)
         self.api = make_api(self.context)
         self.gateways = (OpenAIGateway(self.context), ElevenLabsGateway(self.context))
 
@@ -67,10 +69,13 @@ def make_api(context: Context) -> FastAPI:
         sync.router,
         sources.router,
         plans.router,
+        speech.router,
+        speech.of_tracks,
         renditions.router,
         ledger.router,
         operations.router,
         pages.router,
+        *aliases.routers(context.keep.settings.aliases.enabled),
     ):
         api.include_router(router)
     api.add_exception_handler(SoundkeepError, _refuse)

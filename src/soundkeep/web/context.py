@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from soundkeep.access.keys import KeyRing
+from soundkeep.access.rates import Rate
 from soundkeep.build import House
 from soundkeep.errors import ShuttingDown, Unauthorized
 from soundkeep.keep import Keep
@@ -23,6 +24,7 @@ class Context:
     keys: KeyRing
     lookup: Lookup
     delivery: Delivery
+    anonymous: Rate
     draining: bool = False
 
     @property

@@ -18,6 +18,7 @@ TITLES = {
     415: "Unsupported media type",
     416: "Range not satisfiable",
     422: "Unprocessable content",
+    429: "Too many requests",
     500: "Internal server error",
     502: "Bad gateway",
     503: "Service unavailable",
@@ -36,10 +37,13 @@ STATUSES: tuple[tuple[type[errors.SoundkeepError], int], ...] = (
     (errors.RevisionChanged, 412),
     (errors.Conflict, 409),
     (errors.NoSuchTrack, 404),
+    (errors.NoSuchSpeech, 404),
+    (errors.NoTiming, 404),
     (errors.NoSuchStore, 404),
     (errors.NoSuchPlan, 404),
     (errors.NoSuchTake, 404),
     (errors.Unauthorized, 401),
+    (errors.TooManyRequests, 429),
     (errors.DiskFull, 507),
     (errors.WriteFailed, 503),
     (errors.CatalogUnavailable, 503),
@@ -76,4 +80,4 @@ def headers_of(status: int) -> dict[str, str]:
     """What a refusal carries besides its document."""
     if status == 401:
         return {"WWW-Authenticate": 'Bearer realm="soundkeep"'}
-    return {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}

@@ -7,7 +7,7 @@ back; whatever does not finish goes on by itself after the next start.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,19 +16,12 @@ import uvicorn
 
 from soundkeep.access.keys import FILE_NAME, load_or_make_admin_key
 from soundkeep.build import House, opened
-from soundkeep.catalog import facts
-from soundkeep.catalog.database import Tx
-from soundkeep.errors import SettingsError, SoundkeepError
-from soundkeep.intake.recording import NewTrack
-from soundkeep.model import Visibility
+from soundkeep.errors import SettingsError
 from soundkeep.settings import Settings, reveal
 from soundkeep.web.app import Server
+from soundkeep.web.greeting import greet
 from soundkeep.web.wire import Wire
 
-GREETED = "greeted"
-SAMPLE = NewTrack(
-    path="soundkeep/hello.mp3", title="Hello from Soundkeep", visibility=Visibility.PUBLIC
-)
 BACKLOG = 1024
 
 log = structlog.get_logger()
@@ -77,7 +70,7 @@ async def _serve(
     if working:
         working.start()
     try:
-        await _greet(house)
+        await greet(house)
         web = _Uvicorn(
             server, settings.http.drain_seconds, working.pause if working else lambda: None
         )
@@ -157,26 +150,3 @@ def _say(
         announce(f"The admin key is in {key_file}")
     if made:
         announce(f"It was made just now and is shown this once: {key}")
-
-
-async def _greet(house: House) -> None:
-    """Adds the sample track to a new catalog, once. That it fails is no reason not to serve."""
-    if not await house.keep.catalog.write(_is_new):
-        return
-    try:
-        tune = await house.keep.jail.tune()
-        await house.keep.add(_once(tune), SAMPLE)
-    except SoundkeepError as error:
-        log.warning("the sample track could not be added", code=error.code, error=str(error))
-
-
-def _is_new(tx: Tx) -> bool:
-    """Whether this catalog was never greeted; from now on it was."""
-    if facts.read(tx, GREETED) is not None:
-        return False
-    facts.write(tx, GREETED, True)
-    return True
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from soundkeep.speech.text import words
 from soundkeep.speech.timing import Mark
@@ -119,7 +120,8 @@ class WordFollower(Follower):
         at = self._find(piece)
         if at >= 0:
             self._next = at + len(piece)
-            self._times |= dict.fromkeys(range(at, self._next), (start, end))
+            times = _shared(start, end, len(piece))
+            self._times |= zip(range(at, self._next), times, strict=True)
 
     def _find(self, piece: str) -> int:
         """Where it stands next, not in the middle of another word. -1 if nowhere near."""
@@ -149,7 +151,8 @@ class CharacterFollower(Follower):
         return super().rest()
 
     def _place(self, piece: str, start: float, end: float) -> None:
-        self._told += ((char, start, end) for char in piece)
+        times = _shared(start, end, len(piece))
+        self._told += ((char, *time) for char, time in zip(piece, times, strict=True))
         self._keep_step(ended=False)
 
     def _keep_step(self, *, ended: bool) -> None:
@@ -167,12 +170,15 @@ class CharacterFollower(Follower):
         heard, self._told = self._told[:told], self._told[told:]
         stop = min(self._next + text, len(self._text))
         if heard and stop > self._next:
-            begin, end = heard[0][1], heard[-1][2]
-            each = (end - begin) / (stop - self._next)
-            for number, index in enumerate(range(self._next, stop)):
-                until = end if index + 1 == stop else begin + (number + 1) * each
-                self._times[index] = (begin + number * each, until)
+            times = _shared(heard[0][1], heard[-1][2], stop - self._next)
+            self._times |= zip(range(self._next, stop), times, strict=True)
         self._next = stop
+
+
+def _shared(start: float, end: float, count: int) -> Iterator[tuple[float, float]]:
+    """The time in equal shares, one after another."""
+    edges = [min(end, start + (end - start) * number / count) for number in range(count)]
+    return pairwise([*edges, end])
 
 
 def _back_in_step(told: str, text: str) -> tuple[int, int]:

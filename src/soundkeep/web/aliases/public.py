@@ -1,0 +1,56 @@
+"""Speech whose address plays in a bare `<audio>`: on a public track, and held somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from soundkeep.catalog import stores
+from soundkeep.model import Visibility
+from soundkeep.shown import TrackView, audio_url
+from soundkeep.speech.request import speech_request
+from soundkeep.web.context import Context
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A speech as JSON, and its public track."""
+
+    speech: Mapping[str, Any]
+    view: TrackView
+
+    def url(self, base_url: str) -> str:
+        """Where everybody can play it: in a public store, else here."""
+        published = self.view.published
+        return published[0].url if published else audio_url(self.view.track, base_url)
+
+
+async def published(context: Context, fields: Mapping[str, Any], base_url: str) -> Published:
+    """Has it said and makes its track public, which the settings have confirmed.
+
+    Waits as an upload does until a store has it. Raises what `Speeches.say` names."""
+    wanted = await asyncio.to_thread(speech_request, fields)
+    answer = await context.house.speeches.say(wanted)
+    speech = await context.house.records.made(answer, base_url)
+    view = await context.keep.track(speech["track_id"])
+    if not view.track.public:
+        view = await context.keep.change(view.track.id, visibility=Visibility.PUBLIC)
+        context.lookup.forget(view.track.id)
+    return Published(speech, await _held(context, view))
+
+
+async def _held(context: Context, view: TrackView) -> TrackView:
+    """The track once a store has it, or after `policy.ack_seconds`; at once if all are out."""
+    policy = context.keep.settings.policy
+    deadline = time.monotonic() + policy.ack_seconds
+    while view.temporary and policy.ack_copies and time.monotonic() < deadline:
+        if await context.keep.catalog.read(stores.out) >= set(policy.keep):
+            break
+        await asyncio.sleep(POLL_SECONDS)
+        view = await context.keep.track(view.track.id)
+    return view
