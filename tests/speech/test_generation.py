@@ -216,6 +216,26 @@ async def test_over_budget_is_told_to_the_payer_alone(settings: Settings) -> Non
         assert engine.calls == 1
 
 
+async def test_who_hears_and_waits_at_once_gets_over_anothers_empty_purse(
+    settings: Settings,
+) -> None:
+    poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
+    async with build.opened(settings.model_copy(update={"speech": poor})) as house:
+        speak_with(house, ScriptedEngine(SOUND))
+        anna, ben = [await house.generation.ask(asked(), payer) for payer in ("anna", "ben")]
+
+        async def heard() -> bytes:
+            return b"".join([piece async for piece in ben.pieces()])
+
+        refused, segment, sound = await asyncio.gather(
+            anna.segment(), ben.segment(), heard(), return_exceptions=True
+        )
+        assert isinstance(refused, errors.OverBudget)
+        assert isinstance(segment, Segment)
+        assert sound == SOUND
+        assert ben.paid
+
+
 async def test_the_figures_say_how_the_cache_pays(house: House, generation: Generation) -> None:
     await asyncio.gather(*(hear(generation) for _ in range(4)))
     await hear(generation)
