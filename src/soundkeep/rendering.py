@@ -9,9 +9,8 @@ there is also placed there in those formats. The original stays as it is.
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import structlog
@@ -33,6 +32,7 @@ from soundkeep.errors import (
 from soundkeep.intake.recording import NewTrack
 from soundkeep.keep import Keep
 from soundkeep.model import Lane, Track
+from soundkeep.writing import writing
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.2  # while somebody waits for one
@@ -134,9 +134,9 @@ class Renderer:
         if original is None:
             raise BadInput("its track is no more")
         made = file_making(claimed.rendition.format)
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with writing("the data directory"), tempfile.TemporaryDirectory(dir=self._folder) as folder:
             source, target = Path(folder) / "original", Path(folder) / "rendition"
-            await self._fetch(original, source)
+            await self._keep.reader.save(original.blob, source)
             await self._keep.jail.encode_file(
                 source,
                 target,
@@ -146,12 +146,6 @@ class Renderer:
                 seconds=_time_for(original),
             )
             await self._keep.add_file(target, _new_track(original, made, claimed))
-
-    async def _fetch(self, track: Track, target: Path) -> None:
-        with target.open("wb", buffering=0) as file:
-            async with aclosing(self._keep.open(track.blob)) as pieces:
-                async for piece in pieces:
-                    os.write(file.fileno(), piece)
 
 
 def _time_for(track: Track) -> float:

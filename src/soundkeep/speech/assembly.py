@@ -30,6 +30,7 @@ from soundkeep.model import Blob, Lane, Segment
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timekeeping import Timekeeper
+from soundkeep.writing import writing
 
 PARTS_AHEAD = 3  # segments that are decoded while others are joined
 
@@ -72,7 +73,10 @@ class Assembler:
 
         Raises `Unplayable`, `JailFailed`, `NotAudio`, `WriteFailed`, `CatalogUnavailable`.
         """
-        with tempfile.TemporaryDirectory(dir=self._desk.folder) as folder:
+        with (
+            writing("the data directory"),
+            tempfile.TemporaryDirectory(dir=self._desk.folder) as folder,
+        ):
             joined = await self._joined(chosen, segments, Path(folder))
             sound = Path(folder) / f"speech.{chosen.output.extension}"
             await self._jail.encode(

@@ -29,6 +29,7 @@ from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.script import Script
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timing import Mark, Piece, Timing
+from soundkeep.writing import writing
 
 CLOCK_FORMAT = "pcm_22050"
 CLOCK_RATE_HZ = 22_050
@@ -54,7 +55,7 @@ class Timekeeper:
     ) -> Timing:
         """The timing of a whole speech in its shown text. Raises what `Sounds.samples` names."""
         pieces: list[Piece] = []
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with writing("the data directory"), tempfile.TemporaryDirectory(dir=self._folder) as folder:
             for placed, segment in zip(script.segments, segments, strict=True):
                 kept = segment.timing
                 if kept is None or DURATION not in kept:
