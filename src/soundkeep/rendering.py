@@ -9,7 +9,6 @@ there is also placed there in those formats. The original stays as it is.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -31,7 +30,7 @@ from soundkeep.errors import (
 from soundkeep.intake.recording import NewTrack
 from soundkeep.keep import Keep
 from soundkeep.model import Lane, Track
-from soundkeep.writing import writing
+from soundkeep.writing import desk
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.2  # while somebody waits for one
@@ -146,8 +145,8 @@ class Renderer:
         if original is None:
             raise BadInput("its track is no more")
         made = file_making(claimed.rendition.format)
-        with writing("the data directory"), tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            source, target = Path(folder) / "original", Path(folder) / "rendition"
+        with desk(self._folder) as folder:
+            source, target = folder / "original", folder / "rendition"
             await self._keep.reader.save(original.blob, source)
             await self._keep.jail.encode_file(
                 source,

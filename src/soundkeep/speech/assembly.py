@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,7 +29,7 @@ from soundkeep.model import Blob, Lane, Segment
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timekeeping import Timekeeper
-from soundkeep.writing import writing
+from soundkeep.writing import desk
 
 PARTS_AHEAD = 3  # segments that are decoded while others are joined
 
@@ -73,12 +72,9 @@ class Assembler:
 
         Raises `Unplayable`, `JailFailed`, `NotAudio`, `WriteFailed`, `CatalogUnavailable`.
         """
-        with (
-            writing("the data directory"),
-            tempfile.TemporaryDirectory(dir=self._desk.folder) as folder,
-        ):
-            joined = await self._joined(chosen, segments, Path(folder))
-            sound = Path(folder) / f"speech.{chosen.output.extension}"
+        with desk(self._desk.folder) as folder:
+            joined = await self._joined(chosen, segments, folder)
+            sound = folder / f"speech.{chosen.output.extension}"
             await self._jail.encode(
                 [joined.path],
                 sound,
