@@ -352,6 +352,20 @@ async def test_a_fault_that_may_pass_is_told_to_all_and_tried_after_a_rest(
     assert await hear(generation) == SOUND
 
 
+async def test_while_no_take_can_be_judged_not_each_caller_pays_for_one(
+    house: House, generation: Generation, engine: ScriptedEngine
+) -> None:
+    async def out(take: Take) -> Verdict:
+        raise errors.JailFailed("the decoder does not start")
+
+    generation.leader.judge = out
+    assert [await heard_or_code(generation) for _ in range(3)] == ["decoder_unavailable"] * 3
+    assert engine.calls == 1
+    generation.leader.judge = accept
+    await the_rest_is_over(house)
+    assert await hear(generation) == SOUND
+
+
 @pytest.mark.parametrize("error", LASTING)
 async def test_a_fault_that_stays_costs_nothing_and_is_asked_anew_each_time(
     house: House, generation: Generation, engine: ScriptedEngine, error: errors.EngineError
