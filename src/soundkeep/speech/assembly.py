@@ -172,7 +172,7 @@ def row_of(chosen: Chosen, digest: Digest) -> Speech:
 
 def _write_speech(tx: Tx, blob: Blob, row: Speech, inbox: Inbox, rules: Rules) -> bool:
     """Raises `Unplayable` if a segment was revoked while it was being assembled."""
-    speech.find_all(tx, row.segments)
+    speech.find_all(tx, row.segments, hold=True)
     return recording.record_speech(
         tx,
         blob,

@@ -75,7 +75,7 @@ class Timekeeper:
         else:
             timing = await self._found_out(segment.text, samples, language)
         kept = {**timing.to_json(), DURATION: samples.duration_seconds}
-        await self._catalog.write(speech.note_timing, segment.key, kept)
+        await self._catalog.write(speech.note_timing, segment, kept)
         return kept
 
     async def _found_out(self, text: str, samples: Samples, language: str | None) -> Timing:
