@@ -31,6 +31,9 @@ async def server() -> AsyncIterator[TestServer]:
     async def circle(request: web.Request) -> web.Response:
         raise web.HTTPFound("/circle")
 
+    async def nowhere(request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "http://["})
+
     async def slow(request: web.Request) -> web.Response:
         await asyncio.sleep(60)
         return web.Response()
@@ -40,6 +43,7 @@ async def server() -> AsyncIterator[TestServer]:
     app.router.add_get("/away", away)
     app.router.add_get("/slow", slow)
     app.router.add_get("/circle", circle)
+    app.router.add_get("/nowhere", nowhere)
     async with TestServer(app) as server:
         yield server
 
@@ -121,6 +125,11 @@ async def test_too_many_bytes_are_refused_and_not_only_noticed_at_the_end(
     assert await got(url, most=len(BODY)) == BODY
     with pytest.raises(UploadTooLarge):
         await got(url, most=len(BODY) - 1)
+
+
+async def test_a_redirect_to_what_is_no_address_is_refused(server: TestServer) -> None:
+    with pytest.raises(BadUrl, match="redirects to no address"):
+        await got(str(server.make_url("/nowhere")))
 
 
 async def test_what_does_not_answer_or_redirects_for_ever_ends(server: TestServer) -> None:

@@ -11,9 +11,16 @@ import pytest
 from soundkeep import build
 from soundkeep.build import House
 from soundkeep.catalog import renditions
-from soundkeep.errors import Conflict, NoSuchTrack, SettingsError, UnknownFormat
+from soundkeep.errors import (
+    Conflict,
+    DiskFull,
+    NoSuchTrack,
+    SettingsError,
+    UnknownFormat,
+    Unplayable,
+)
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import Track, Visibility
+from soundkeep.model import Lane, Track, Visibility
 from soundkeep.settings import LocalStoreSettings, PolicySettings, Settings
 from soundkeep.worker import Worker
 from sounds import wav
@@ -148,6 +155,51 @@ async def test_of_a_track_that_is_not_there_nothing_is_made(house: House) -> Non
         await house.renderer.render("nobody", OPUS)
     with pytest.raises(NoSuchTrack):
         await house.renderer.of("nobody")
+
+
+async def test_who_waits_for_one_does_not_wait_for_all_the_others(house: House) -> None:
+    heap = [await add(house, f"heap/{n}.wav", wav(30_000, seed=n)) for n in range(3)]
+    for track in heap:
+        await house.keep.catalog.write(renditions.want, track.id, [OPUS], Lane.BULK)
+    await house.renderer.render(heap[2].id, OPUS)
+    made = [(await house.renderer.of(track.id))[0].rendition_id for track in heap]
+    assert [each is not None for each in made] == [False, False, True]
+
+
+async def test_what_cannot_be_made_now_is_said_and_tried_again_when_somebody_asks(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = await add(house)
+    add_file = house.keep.add_file
+
+    async def no_room(file: Path, new: NewTrack) -> object:
+        raise DiskFull
+
+    monkeypatch.setattr(house.keep, "add_file", no_room)
+    with pytest.raises(Unplayable, match="cannot be had as opus_48000_64 now"):
+        async with asyncio.timeout(20):
+            await house.renderer.render(original.id, OPUS)
+    monkeypatch.setattr(house.keep, "add_file", add_file)
+    assert (await house.renderer.render(original.id, OPUS)).blob.sound.codec == "opus"
+
+
+async def test_a_fault_of_ours_does_not_end_the_work(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await add(house), await add(house, "book/ch2.wav", wav(50_000, seed=23))
+    add_file = house.keep.add_file
+
+    async def falls_once(file: Path, new: NewTrack) -> object:
+        monkeypatch.setattr(house.keep, "add_file", add_file)
+        raise ValueError("ours")
+
+    monkeypatch.setattr(house.keep, "add_file", falls_once)
+    working = asyncio.create_task(house.renderer.work())
+    for track in (first, second):
+        await house.keep.catalog.write(renditions.want, track.id, [OPUS], Lane.BULK)
+    await until_made(house, second.id)
+    await until_made(house, first.id)
+    working.cancel()
 
 
 # --- by themselves --------------------------------------------------------------------------

@@ -68,6 +68,7 @@ from soundkeep.stores.interface import Store
 from soundkeep.stores.kinds import make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.wrappers import Bounded, Limited
+from soundkeep.writing import clear_desks
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
@@ -102,8 +103,11 @@ class House:
         return (table and table.concurrency) or settings.worker.concurrency
 
     async def tidy(self) -> None:
-        """Removes what interrupted uploads and puts left behind, and old refused takes."""
+        """Removes what interrupted uploads, puts and assemblies left behind, and old refused
+        takes."""
         keep = self.keep
+        desks = keep.settings.data_directory / ASSEMBLING
+        await asyncio.to_thread(clear_desks, desks, LEFTOVERS_AFTER)
         await self.aside.sweep()
         await inboxes.remove_abandoned(keep.catalog, keep.stores[keep.settings.inbox_name])
         for name in keep.settings.stores:

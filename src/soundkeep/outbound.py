@@ -61,7 +61,7 @@ class Outbound:
         for _ in range(MAX_REDIRECTS + 1):
             async with self._answer(url, until) as answer:
                 if answer.status in REDIRECTS and "Location" in answer.headers:
-                    url = urljoin(url, answer.headers["Location"])
+                    url = _led_to(url, answer.headers["Location"])
                     continue
                 if answer.status != 200:
                     raise UrlUnavailable(f"{_shown(url)} answered HTTP {answer.status}")
@@ -152,6 +152,13 @@ def _host_and_port(url: str) -> tuple[str, int]:
     if "@" in parts.netloc:
         raise BadUrl("an address with a user or a password in it is not asked")
     return host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _led_to(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise BadUrl(f"{_shown(url)} redirects to no address") from None
 
 
 def _leads_elsewhere(address: IPv4Address | IPv6Address) -> bool:

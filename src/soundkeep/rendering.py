@@ -9,9 +9,7 @@ there is also placed there in those formats. The original stays as it is.
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import structlog
@@ -23,21 +21,20 @@ from soundkeep.catalog.renditions import ClaimedRendition, Rendition
 from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.errors import (
     BadInput,
-    CatalogUnavailable,
     Conflict,
-    DiskFull,
     LeaseLost,
     NoSuchTrack,
     SoundkeepError,
+    Unplayable,
 )
 from soundkeep.intake.recording import NewTrack
 from soundkeep.keep import Keep
 from soundkeep.model import Lane, Track
+from soundkeep.writing import desk
 
 LEASE_SECONDS = 60.0
 POLL_SECONDS = 0.2  # while somebody waits for one
 IDLE_SECONDS = 5.0  # while nobody does
-AT_ONCE = 1  # encoding keeps a core busy
 NEVER = (BadInput, Conflict)  # trying again would not help
 
 log = structlog.get_logger()
@@ -50,17 +47,18 @@ class Renderer:
         self._keep = keep
         self._folder = folder
         self._woken = asyncio.Event()
+        self._encoding = asyncio.Lock()  # which keeps a core busy
 
     async def render(self, track_id: str, format: str) -> Track:
-        """The track in that format, once it is made. Raises `NoSuchTrack`, `UnknownFormat`, and
-        what making it raises: `BadInput`, `Conflict`, `Unplayable`, `JailFailed`, `WriteFailed`.
+        """The track in that format, once it is made. Raises `NoSuchTrack`, `UnknownFormat`,
+        `Conflict` for what can never be made, and `Unplayable` for what cannot be made now.
 
         Who hangs up loses nothing: it is made all the same.
         """
         file_making(format)
         await self._keep.catalog.write(_wish, track_id, format)
         while True:
-            await self.work_off()
+            worked = await self._work_off_one()
             found = await self._keep.catalog.read(_look, track_id, format)
             if isinstance(found, Track):
                 return found
@@ -68,7 +66,10 @@ class Renderer:
                 raise NoSuchTrack(f"there is no track {track_id}")
             if not found.is_due:
                 raise Conflict(f"{track_id} cannot be had as {format}: {found.last_error}")
-            await asyncio.sleep(POLL_SECONDS)
+            if found.rests:
+                raise Unplayable(f"{track_id} cannot be had as {format} now: {found.last_error}")
+            if not worked:
+                await asyncio.sleep(POLL_SECONDS)
 
     async def of(self, track_id: str) -> list[Rendition]:
         """What a track is there in besides itself, or shall be. Raises `NoSuchTrack`."""
@@ -80,8 +81,10 @@ class Renderer:
         try:
             while True:
                 self._woken.clear()
-                with suppress(CatalogUnavailable, DiskFull):
+                try:
                     await self.work_off()
+                except SoundkeepError as error:
+                    log.warning("renditions rest", error=str(error))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await self._woken.wait()
@@ -90,14 +93,18 @@ class Renderer:
 
     async def work_off(self) -> None:
         """Makes everything that is due now."""
-        while claimed := await self._keep.catalog.write(
-            renditions.claim,
-            holder=self._keep.holder,
-            limit=AT_ONCE,
-            lease_seconds=LEASE_SECONDS,
-        ):
+        while await self._work_off_one():
+            pass
+
+    async def _work_off_one(self) -> bool:
+        """Makes the next that is due, if there is one: what somebody waits for goes first."""
+        async with self._encoding:
+            claimed = await self._keep.catalog.write(
+                renditions.claim, holder=self._keep.holder, limit=1, lease_seconds=LEASE_SECONDS
+            )
             for one in claimed:
                 await self._carry_out(one)
+            return bool(claimed)
 
     async def _carry_out(self, claimed: ClaimedRendition) -> None:
         """Writes down how it ended. Cancelled, it gives the lease back."""
@@ -111,6 +118,10 @@ class Renderer:
         except SoundkeepError as error:
             log.info("not rendered", track=claimed.rendition.track_id, why=str(error))
             await self._note(claims.fail, renditions_table, claimed.lease, str(error))
+        except Exception as error:  # a fault of ours: the others must not be stuck with it
+            log.exception("a rendition failed", track=claimed.rendition.track_id)
+            text = f"internal: {type(error).__name__}: {error}"
+            await self._note(claims.fail, renditions_table, claimed.lease, text)
         except asyncio.CancelledError:
             await self._note(claims.release, renditions_table, claimed.lease)
             raise
@@ -134,9 +145,9 @@ class Renderer:
         if original is None:
             raise BadInput("its track is no more")
         made = file_making(claimed.rendition.format)
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            source, target = Path(folder) / "original", Path(folder) / "rendition"
-            await self._fetch(original, source)
+        with desk(self._folder) as folder:
+            source, target = folder / "original", folder / "rendition"
+            await self._keep.reader.save(original.blob, source)
             await self._keep.jail.encode_file(
                 source,
                 target,
@@ -146,12 +157,6 @@ class Renderer:
                 seconds=_time_for(original),
             )
             await self._keep.add_file(target, _new_track(original, made, claimed))
-
-    async def _fetch(self, track: Track, target: Path) -> None:
-        with target.open("wb", buffering=0) as file:
-            async with aclosing(self._keep.open(track.blob)) as pieces:
-                async for piece in pieces:
-                    os.write(file.fileno(), piece)
 
 
 def _time_for(track: Track) -> float:
@@ -184,7 +189,7 @@ def _wish(tx: Tx, track_id: str, format: str) -> None:
     if tracks.find(tx, track_id) is None:
         raise NoSuchTrack(f"there is no track {track_id}")
     renditions.want(tx, track_id, [format], Lane.INTERACTIVE)
-    renditions.want_again(tx, track_id, format)
+    renditions.want_again(tx, track_id, format, Lane.INTERACTIVE)
 
 
 def _look(tx: Tx, track_id: str, format: str) -> Track | Rendition | None:

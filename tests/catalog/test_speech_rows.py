@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from decimal import Decimal
 
@@ -95,6 +96,45 @@ async def test_who_lost_the_lease_keeps_nothing(catalog: Catalog) -> None:
         IntentState.UNKNOWN,
         IntentState.DONE,
     ]
+
+
+async def test_times_of_a_take_that_was_withdrawn_are_not_those_of_the_next(
+    catalog: Catalog,
+) -> None:
+    await catalog.write(keep, await claimed(catalog))
+    withdrawn = await catalog.read(speech.find, "key")
+    assert withdrawn is not None
+    await catalog.write(speech.withdraw, "key")
+    await catalog.write(keep, await claimed(catalog), make_blob(b"another take"))
+    await catalog.write(speech.note_timing, withdrawn, {"words": ["of the first"]})
+    found = await catalog.read(speech.find, "key")
+    assert found is not None
+    assert found.timing == {"words": []}
+    await catalog.write(speech.note_timing, found, {"words": ["of the second"]})
+    found = await catalog.read(speech.find, "key")
+    assert found is not None
+    assert found.timing == {"words": ["of the second"]}
+
+
+async def test_what_is_being_made_into_a_speech_is_withdrawn_after_that(catalog: Catalog) -> None:
+    await catalog.write(keep, await claimed(catalog))
+    held, withdrawn = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def assemble(tx: Tx) -> None:
+        speech.find_all(tx, ["key", "key"], hold=True)
+        held.set()
+        withdrawn.wait(1)  # in vain, if it is held
+        order.append("recorded")
+
+    def withdraw(tx: Tx) -> None:
+        held.wait(20)
+        speech.withdraw(tx, "key")
+        order.append("withdrawn")
+        withdrawn.set()
+
+    await asyncio.gather(catalog.write(assemble), catalog.write(withdraw))
+    assert order == ["recorded", "withdrawn"]
 
 
 async def test_over_budget_nothing_is_written_at_all(catalog: Catalog) -> None:

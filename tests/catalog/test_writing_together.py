@@ -7,10 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from soundkeep.catalog import facts
 from soundkeep.catalog.database import MOST_TOGETHER, Catalog, Tx
 from soundkeep.catalog.migrating import migrate
+from soundkeep.errors import CatalogUnavailable
 
 
 @pytest.fixture
@@ -73,6 +75,23 @@ async def test_one_that_fails_takes_nobody_along_and_leaves_nothing(catalog: Cat
     assert [await before, await after] == ["before", "after"]
     assert await catalog.read(facts.read, "before") == "noted"
     assert await catalog.read(facts.read, "falls") is None
+    assert await catalog.read(facts.read, "after") == "noted"
+    await catalog.close()
+
+
+async def test_a_statement_that_the_database_refuses_is_no_others_failure(
+    catalog: Catalog,
+) -> None:
+    async with Held(catalog):
+        before = asyncio.create_task(catalog.write(note, "before", []))
+        falls = asyncio.create_task(
+            catalog.write(lambda tx: tx.run(text("DELETE FROM nowhere")).rowcount)
+        )
+        after = asyncio.create_task(catalog.write(note, "after", []))
+        await asyncio.sleep(0)
+    with pytest.raises(CatalogUnavailable, match="nowhere"):
+        await falls
+    assert [await before, await after] == ["before", "after"]
     assert await catalog.read(facts.read, "after") == "noted"
     await catalog.close()
 

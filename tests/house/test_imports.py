@@ -27,7 +27,7 @@ LEVELS = (
     {"reading"},
     {"access", "events"},
     {"catalog", "stores", "audio", "outbound"},
-    {"digest", "ranges", "errors", "model", "settings", "shown"},
+    {"digest", "ranges", "errors", "model", "writing", "settings", "shown"},
 )
 VALUES = LEVELS[-1]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from reading.stage import SIZES, Stage, flip, noise, open_files, opened, read, until
 from soundkeep.digest import CHUNK_BYTES
-from soundkeep.errors import PermissionDenied, TimedOut, Unavailable, Unplayable
+from soundkeep.errors import PermissionDenied, TimedOut, Unavailable, Unplayable, WriteFailed
 from soundkeep.model import CopyState
 from soundkeep.settings import ReadingSettings
 from soundkeep.testing.faulty import Fault
@@ -39,6 +40,22 @@ async def test_any_range_of_any_size_comes_back_from_each_store_alone(
     for start in edges:
         for stop in (*edges, size + 5, None):
             assert await read(reader, track.blob, start, stop) == content[start:stop]
+
+
+async def test_a_file_that_has_not_room_for_the_last_bytes_is_an_error(
+    stage: Stage, tmp_path: Path
+) -> None:
+    track = await stage.add(CONTENT, "disk")
+    target = tmp_path / "saved"
+    await stage.reader().save(track.blob, target)
+    assert target.read_bytes() == CONTENT
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) - 1, limits[1]))
+    try:
+        with pytest.raises(WriteFailed):
+            await stage.reader().save(track.blob, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 async def test_both_copies_damaged_in_different_chunks_still_give_every_byte(

@@ -216,6 +216,26 @@ async def test_over_budget_is_told_to_the_payer_alone(settings: Settings) -> Non
         assert engine.calls == 1
 
 
+async def test_who_hears_and_waits_at_once_gets_over_anothers_empty_purse(
+    settings: Settings,
+) -> None:
+    poor = SpeechSettings(budgets={"anna": Decimal(COST - 1), "ben": Decimal(COST)})
+    async with build.opened(settings.model_copy(update={"speech": poor})) as house:
+        speak_with(house, ScriptedEngine(SOUND))
+        anna, ben = [await house.generation.ask(asked(), payer) for payer in ("anna", "ben")]
+
+        async def heard() -> bytes:
+            return b"".join([piece async for piece in ben.pieces()])
+
+        refused, segment, sound = await asyncio.gather(
+            anna.segment(), ben.segment(), heard(), return_exceptions=True
+        )
+        assert isinstance(refused, errors.OverBudget)
+        assert isinstance(segment, Segment)
+        assert sound == SOUND
+        assert ben.paid
+
+
 async def test_the_figures_say_how_the_cache_pays(house: House, generation: Generation) -> None:
     await asyncio.gather(*(hear(generation) for _ in range(4)))
     await hear(generation)
@@ -328,6 +348,20 @@ async def test_a_fault_that_may_pass_is_told_to_all_and_tried_after_a_rest(
     assert (call.state, call.cost.amount) == (state, cost)
     assert await house.keep.catalog.read(speech.find, KEY) is None
     engine.error = None
+    await the_rest_is_over(house)
+    assert await hear(generation) == SOUND
+
+
+async def test_while_no_take_can_be_judged_not_each_caller_pays_for_one(
+    house: House, generation: Generation, engine: ScriptedEngine
+) -> None:
+    async def out(take: Take) -> Verdict:
+        raise errors.JailFailed("the decoder does not start")
+
+    generation.leader.judge = out
+    assert [await heard_or_code(generation) for _ in range(3)] == ["decoder_unavailable"] * 3
+    assert engine.calls == 1
+    generation.leader.judge = accept
     await the_rest_is_over(house)
     assert await hear(generation) == SOUND
 

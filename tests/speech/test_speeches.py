@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from soundkeep import build
 from soundkeep.build import House
 from soundkeep.catalog import hits, speech
 from soundkeep.catalog.schema import intents
-from soundkeep.errors import BadSpeech, EngineUnavailable, UnknownFormat, UnknownModel
+from soundkeep.errors import BadSpeech, EngineUnavailable, OverBudget, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
 from soundkeep.settings import EspeakEngineSettings, Settings, SpeechSettings
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.speeches import Answer, Kept
 from sounds import wav
-from speech.scripted import ScriptedEngine
+from speech.scripted import ScriptedEngine, accept
 
 FIRST = "The keeper wound the clock. Then she slept."
 SECOND = "It struck nine in the morning."
@@ -152,6 +153,23 @@ async def test_many_who_ask_at_once_share_one_assembly_and_one_of_them_has_paid(
     assert [each.generated for each in kept].count(2) == 1
     assert sum(each.generated for each in kept) == 2
     assert len({each.blob.digest for each in kept}) == 1
+
+
+async def test_who_shares_an_assembly_gets_over_anothers_empty_purse(tmp_path: Path) -> None:
+    poor = SpeechSettings(budgets={"anna": Decimal(1)})
+    async with build.opened(Settings(data=tmp_path, speech=poor)) as house:
+        house.generation.engines["scripted"] = ScriptedEngine(wav(60_000, seed=3))
+        house.generation.leader.judge = accept
+        asking = {"engine": "scripted", "model": "m", "voice": "v", "timings": False}
+        anna, ben = [await say(house, owner=owner, **asking) for owner in ("anna", "ben")]
+        refused, heard_by_ben, kept = await asyncio.gather(
+            anna.kept(), heard(ben), ben.kept(), return_exceptions=True
+        )
+        assert isinstance(refused, OverBudget)
+        assert isinstance(kept, Kept)
+        assert isinstance(heard_by_ben, bytes)
+        assert len(heard_by_ben) == kept.blob.size_bytes
+        assert (kept.generated, ben.segments_done) == (2, 2)
 
 
 async def test_a_caller_that_hangs_up_loses_nothing(house: House) -> None:

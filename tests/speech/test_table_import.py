@@ -27,7 +27,7 @@ from soundkeep.settings import Settings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.table_import import Became
-from soundkeep.speech.tables import Entry, Mapped, Table, csv_table, database_table
+from soundkeep.speech.tables import Entry, Line, Mapped, Table, csv_table, database_table
 from sounds import wav
 
 SOUND = wav(200_000, 1)
@@ -316,7 +316,11 @@ async def test_a_look_takes_nothing(house: House, files: Path) -> None:
         ({"text": "", "content_hash": ""}, "no key, no text and no id"),
         ({"text": "***"}, "can be spoken"),
         ({"metadata": "{"}, "metadata"),
+        ({"file_path": "a\0b"}, "no file"),
+        ({"file_path": "long" * 1000}, "no file"),
         ({"uses": "many"}, "hits is a number"),
+        ({"uses": "nan"}, "hits is a number"),
+        ({"uses": "inf"}, "hits is a number"),
         ({"seen": "yesterday"}, "is no date"),
     ],
 )
@@ -351,6 +355,24 @@ def test_a_table_that_means_nothing_is_refused_before_its_first_line(
 ) -> None:
     with pytest.raises(errors.SettingsError, match=why):
         Mapped(columns, said, {})
+
+
+@pytest.mark.parametrize(
+    ("seen", "seconds"),
+    [
+        ("2024-03-21T14:14:11Z", 1_711_030_451),
+        ("20240321", 1_710_979_200),
+        ("1711030451", 1_711_030_451),
+        ("1711030451.5", 1_711_030_451.5),
+        ("1711030451230", 1_711_030_451.23),  # ISO 8601 would be half past twelve in 1711
+    ],
+)
+def test_a_csv_file_says_when_in_any_of_the_usual_ways(seen: str, seconds: float) -> None:
+    mapped = Mapped(
+        ["id", "audio_url", "seen"], {"id": "id", "seen": "last_heard"}, {"owner": "admin"}
+    )
+    line = Line(1, {"id": "a", "audio_url": "a.mp3", "seen": seen})
+    assert mapped.entry(line).last_heard_at == seconds
 
 
 async def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from soundkeep.audio.sniff import sniff_file
 from soundkeep.audio.warm import Died, DoesNotStart, Overran, Program, WarmProcesses
 from soundkeep.errors import DiskFull, JailFailed, NotAudio, TooMuchSound, WriteFailed
 from soundkeep.model import Sound
+from soundkeep.writing import NO_ROOM
 
 JOBS_PER_PROCESS = 2_000  # a new one costs as much as four hundred jobs
 MAX_BYTES = (1 << 32) - 1  # of a file we make: WAV counts them with 32 bits
@@ -191,6 +192,6 @@ async def _sniffed(path: Path) -> Format:
 def _unwritten(number: int) -> Exception:
     if number == errno.EFBIG:
         return TooMuchSound()
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if number in NO_ROOM:
         return DiskFull()
     return WriteFailed(f"a sound could not be written ({os.strerror(number)})")

@@ -162,13 +162,14 @@ class Catalog:
 
     def _write_asked(self) -> None:
         """What waits by now, in one transaction. If an action raised, nothing was written and each
-        is tried alone: one's failure is no other's. The catalog's own failure is everybody's."""
+        is tried alone: one's failure is no other's. Only a catalog that was busy for too long is
+        everybody's: each alone would wait as long again."""
         group = self._take_asked()
         try:
             together = partial(_together, [asked.action for asked in group])
             results, _ = self._attempt(self._writing, together) if group else ([], False)
         except BaseException as error:  # the thread goes on; whoever asked is told
-            if len(group) > 1 and not isinstance(error, CatalogUnavailable | DiskFull):
+            if len(group) > 1 and not _was_busy(error):
                 for asked in group:
                     self._write_alone(asked)
                 return
@@ -226,6 +227,11 @@ def _transact(engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
         if tx.wakes and tx.on_postgresql:
             connection.exec_driver_sql(f"NOTIFY {NOTIFY_CHANNEL}")
         return result, tx.wakes
+
+
+def _was_busy(error: BaseException) -> bool:
+    """Whether the time was up for `_until_free`."""
+    return isinstance(error.__cause__, DBAPIError) and _is_conflict(error.__cause__)
 
 
 class _Busy(Exception):

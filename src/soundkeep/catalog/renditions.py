@@ -34,6 +34,7 @@ class Rendition:
     format: str
     rendition_id: str | None  # the track that it is; None as long as it is not made
     is_due: bool  # whether it is still to be made
+    rests: bool  # whether that failed, and waits for its next time
     last_error: str | None
 
 
@@ -53,15 +54,17 @@ def want(tx: Tx, track_id: str, formats: Collection[str], lane: Lane) -> None:
         tx.wakes = True
 
 
-def want_again(tx: Tx, track_id: str, format: str) -> None:
-    """Asks for one whose track was deleted, or that could not be made, as if for the first time."""
-    gone = and_(renditions.c.chore.is_(None), renditions.c.rendition_id.is_(None))
-    mine = and_(renditions.c.track_id == track_id, renditions.c.format == format)
-    tx.run(
-        update(renditions)
-        .where(mine, gone)
-        .values(chore=Chore.RENDER.value, due_at=now(), attempts=0, last_error=None)
+def want_again(tx: Tx, track_id: str, format: str, lane: Lane) -> None:
+    """Asks for one whose track was deleted, or that could not be made, as if for the first time.
+    What is still to be made moves to this lane."""
+    mine = and_(
+        renditions.c.track_id == track_id,
+        renditions.c.format == format,
+        renditions.c.rendition_id.is_(None),
+        renditions.c.lease_token.is_(None),
     )
+    anew = {"chore": Chore.RENDER.value, "lane": lane.value, "attempts": 0, "last_error": None}
+    tx.run(update(renditions).where(mine).values(due_at=now(), **anew))
     tx.wakes = True
 
 
@@ -145,5 +148,6 @@ def _rendition_of(row: AnyRow) -> Rendition:
         format=row.format,
         rendition_id=row.rendition_id,
         is_due=row.chore is not None,
+        rests=row.chore is not None and row.lease_token is None and row.last_error is not None,
         last_error=row.last_error,
     )

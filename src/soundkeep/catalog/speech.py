@@ -145,11 +145,15 @@ def find(tx: Tx, key: str) -> Segment | None:
     return None
 
 
-def find_all(tx: Tx, keys: Sequence[str]) -> list[Segment]:
-    """The segments of these keys, in order. Raises `Unplayable` if one is no more."""
+def find_all(tx: Tx, keys: Sequence[str], *, hold: bool = False) -> list[Segment]:
+    """The segments of these keys, in order. Raises `Unplayable` if one is no more. With `hold` none
+    can be withdrawn until the transaction ends."""
     rows: dict[str, AnyRow] = {}
-    for first in range(0, len(keys), PAGE):
-        page = select(segments).where(segments.c.key.in_(set(keys[first : first + PAGE])))
+    wanted = sorted(set(keys))  # held in the order in which hits are written
+    for first in range(0, len(wanted), PAGE):
+        page = select(segments).where(segments.c.key.in_(wanted[first : first + PAGE]))
+        if hold:
+            page = page.order_by(segments.c.key).with_for_update(read=True)
         rows |= {row.key: row for row in tx.run(page) if row.digest is not None}
     missing = [key for key in keys if key not in rows]
     if missing:
@@ -243,9 +247,11 @@ def keep(
     tx.wakes = True
 
 
-def note_timing(tx: Tx, key: str, timing: Mapping[str, Any]) -> None:
-    """When the words of a segment are heard is known now."""
-    noted = update(segments).where(segments.c.key == key)
+def note_timing(tx: Tx, segment: Segment, timing: Mapping[str, Any]) -> None:
+    """When the words of a segment are heard is known now, unless it was spoken anew meanwhile."""
+    noted = update(segments).where(
+        segments.c.key == segment.key, segments.c.digest == segment.digest.raw
+    )
     tx.run(noted.values(timing=json.dumps(timing)))
 
 

@@ -9,7 +9,6 @@ fsync is never retried, because the kernel may have dropped the pages: the uploa
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import uuid
 from collections.abc import AsyncIterator, Coroutine
@@ -24,10 +23,11 @@ from soundkeep.errors import (
     EmptyUpload,
     IncompleteUpload,
     UploadTooLarge,
-    WriteFailed,
 )
+from soundkeep.writing import writing
 
 UPLOADS = "uploads"
+INBOX = "the inbox"
 RENAME_ATTEMPTS = 5  # the directory may be removed again between being made and being used
 TEMPORARY = Path(".soundkeep") / "tmp"
 COPY_BYTES = 256 * 1024  # what is hashed and written should still be in the processor's cache
@@ -105,7 +105,7 @@ class Spool:
     def _refuse_early(self, announced: Announced) -> None:
         if (announced.size_bytes or 0) > self._file_bytes:
             raise _too_large(self._file_bytes)
-        with _named():
+        with writing(INBOX):
             stat = os.statvfs(self._inbox)
         if stat.f_bavail * stat.f_frsize < self._min_free_bytes + (announced.size_bytes or 0):
             raise DiskFull("the inbox's disk is nearly full; nothing was kept")
@@ -121,7 +121,7 @@ class Landing:
         self.temporary = inbox / TEMPORARY / name
         self._file_bytes = file_bytes
         self._hasher = Hasher()
-        with _named():
+        with writing(INBOX):
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
             self._number: int | None = os.open(self.temporary, flags, 0o640)
 
@@ -136,7 +136,7 @@ class Landing:
         if self._hasher.size_bytes + len(piece) > self._file_bytes:
             raise _too_large(self._file_bytes)
         self._hasher.update(piece)
-        with _named():
+        with writing(INBOX):
             _write_all(self._number, piece)
 
     def copy(self, file: Path, announced: Announced) -> Landed:
@@ -152,7 +152,7 @@ class Landing:
         assert self._number is not None
         fingerprint = self._hasher.finish()
         _compare(fingerprint, announced)
-        with _named():
+        with writing(INBOX):
             os.fsync(self._number)
             self._close()
             _rename(self.temporary, self._path)
@@ -230,17 +230,3 @@ async def _uncancelled(work: Coroutine[None, None, Landed]) -> Landed:
         with suppress(Exception):
             (await task).path.unlink(missing_ok=True)
         raise
-
-
-class _named:  # noqa: N801 - reads as the statement it is
-    """Turns the system's word for a failed write into ours."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError):
-            return
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("the inbox's disk is full; nothing was kept") from error
-        raise WriteFailed(f"the inbox cannot be written: {error.strerror}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
+from pathlib import Path
 
 import structlog
 
@@ -35,6 +36,7 @@ from soundkeep.reading.stream import Stream
 from soundkeep.reading.trusted import Trust
 from soundkeep.settings import ReadingSettings
 from soundkeep.stores.interface import Bytes, Store
+from soundkeep.writing import writing
 
 SPEAKS_AGAINST_THE_BYTES = (Corrupt, NotFound, Truncated)
 
@@ -78,6 +80,13 @@ class Reader:
                 yield chunk[max(0, start - offset) : stop - offset]
         finally:
             await stream.close()
+
+    async def save(self, blob: Blob, target: Path) -> None:
+        """All of it in a file. Raises as `open` does, and `DiskFull`, `WriteFailed`."""
+        with writing("the data directory"), target.open("wb") as file:
+            async with aclosing(self.open(blob)) as pieces:
+                async for piece in pieces:
+                    file.write(piece)
 
     def stream(self, blob: Blob, start: int, stop: int, known: Sequence[Copy] = ()) -> Stream:
         """The chunks that the half-open range touches. `known` copies, which somebody has just

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -30,6 +29,7 @@ from soundkeep.model import Blob, Lane, Segment
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timekeeping import Timekeeper
+from soundkeep.writing import desk
 
 PARTS_AHEAD = 3  # segments that are decoded while others are joined
 
@@ -72,9 +72,9 @@ class Assembler:
 
         Raises `Unplayable`, `JailFailed`, `NotAudio`, `WriteFailed`, `CatalogUnavailable`.
         """
-        with tempfile.TemporaryDirectory(dir=self._desk.folder) as folder:
-            joined = await self._joined(chosen, segments, Path(folder))
-            sound = Path(folder) / f"speech.{chosen.output.extension}"
+        with desk(self._desk.folder) as folder:
+            joined = await self._joined(chosen, segments, folder)
+            sound = folder / f"speech.{chosen.output.extension}"
             await self._jail.encode(
                 [joined.path],
                 sound,
@@ -172,7 +172,7 @@ def row_of(chosen: Chosen, digest: Digest) -> Speech:
 
 def _write_speech(tx: Tx, blob: Blob, row: Speech, inbox: Inbox, rules: Rules) -> bool:
     """Raises `Unplayable` if a segment was revoked while it was being assembled."""
-    speech.find_all(tx, row.segments)
+    speech.find_all(tx, row.segments, hold=True)
     return recording.record_speech(
         tx,
         blob,

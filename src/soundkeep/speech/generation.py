@@ -323,12 +323,14 @@ class _Ride(Said):
 
     async def segment(self) -> Segment:
         while True:
+            flight = self._flight
             try:
-                segment = await asyncio.shield(self._flight.task)
+                segment = await asyncio.shield(flight.task)
             except OverBudget:
-                if self._flight.payer == self._payer:
+                if flight.payer == self._payer:
                     raise
-                self._join()  # that was somebody else's purse
+                if self._flight is flight:  # whoever else waits in this place may have gone on
+                    self._join()  # that was somebody else's purse
             else:
                 self._count(segment)
                 return segment

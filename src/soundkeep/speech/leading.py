@@ -33,6 +33,7 @@ from soundkeep.errors import (
     EngineError,
     EngineThrottled,
     EngineUnavailable,
+    JailFailed,
     LeaseLost,
     NotAudio,
     SoundkeepError,
@@ -52,7 +53,15 @@ from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
 
-RETRYABLE = (EngineThrottled, EngineUnavailable, EngineAnsweredBadly, TakeRefused, WriteFailed)
+# Of this machine too: what it cannot keep would be paid for again with each caller.
+RETRYABLE = (
+    EngineThrottled,
+    EngineUnavailable,
+    EngineAnsweredBadly,
+    TakeRefused,
+    WriteFailed,
+    JailFailed,
+)
 RENEWALS_IN_A_LEASE = 3
 AGAIN_SECONDS = 0.5  # until a catalog that is out is asked again
 

@@ -5,8 +5,6 @@ A book would not fit into memory, so samples are never all in it.
 
 from __future__ import annotations
 
-import os
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +63,7 @@ class Sounds:
         blob = await self.blob(segment)
         rate = rate_hz or blob.sound.sample_rate_hz or 24_000
         spoken, target = folder / f"{segment.key}.take", folder / f"{segment.key}.pcm"
-        await self._fetch(blob, spoken)
+        await self._reader.save(blob, spoken)
         try:
             most_seconds = min(MAX_SECONDS, 2 * blob.sound.duration_seconds + SPARE_SECONDS)
             count = await self._jail.decode(
@@ -77,9 +75,3 @@ class Sounds:
         finally:
             spoken.unlink(missing_ok=True)
         return Samples(target, rate, count)
-
-    async def _fetch(self, blob: Blob, target: Path) -> None:
-        with target.open("wb", buffering=0) as file:
-            async with aclosing(self._reader.open(blob)) as pieces:
-                async for piece in pieces:
-                    os.write(file.fileno(), piece)

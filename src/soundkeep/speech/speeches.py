@@ -23,7 +23,7 @@ from soundkeep.catalog import blobs, copies, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.speech import Worth
 from soundkeep.copies.placement import Rules
-from soundkeep.errors import SoundkeepError, Unplayable
+from soundkeep.errors import OverBudget, SoundkeepError, Unplayable
 from soundkeep.intake import recording
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Blob, Copy, Lane, Money, Segment, Track, Visibility
@@ -128,8 +128,7 @@ class Speeches:
         if found is not None:
             self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
             return _Whole(self, chosen, Kept(chosen, found.blob))
-        assembly, is_first = self._assembly(chosen)
-        return _Coming(self, chosen, assembly, is_first)
+        return _Coming(self, chosen)
 
     async def look(self, chosen: Chosen) -> There | None:
         """The speech if all of it is kept. It counts as heard only once somebody says `heard`, so
@@ -227,12 +226,12 @@ class Speeches:
 
     # --- assembling -------------------------------------------------------------------------
 
-    def _assembly(self, chosen: Chosen) -> tuple[_Assembly, bool]:
+    def join(self, chosen: Chosen) -> tuple[_Assembly, bool]:
         """The assembly of this speech, and whether it was begun for this caller."""
         there = self._assembling.get(chosen.key)
         if there is not None:
             return there, False
-        assembly = self._assembling[chosen.key] = _Assembly()
+        assembly = self._assembling[chosen.key] = _Assembly(chosen.request.owner)
         assembly.task = self._started(self._assemble(chosen, assembly))
         assembly.task.add_done_callback(lambda _: self._assembling.pop(chosen.key))
         return assembly, True
@@ -282,7 +281,8 @@ class _Assembly:
 
     task: asyncio.Task[Kept]
 
-    def __init__(self) -> None:
+    def __init__(self, payer: str) -> None:
+        self.payer = payer
         self.segments_done = 0
 
 
@@ -320,11 +320,9 @@ class _Coming(Answer):
 
     hit = False
 
-    def __init__(
-        self, speeches: Speeches, chosen: Chosen, assembly: _Assembly, is_first: bool
-    ) -> None:
-        self._speeches, self.chosen, self._assembly = speeches, chosen, assembly
-        self._is_first = is_first
+    def __init__(self, speeches: Speeches, chosen: Chosen) -> None:
+        self._speeches, self.chosen = speeches, chosen
+        self._join()
 
     @property
     def segments_done(self) -> int:  # type: ignore[override] # it grows
@@ -332,12 +330,24 @@ class _Coming(Answer):
 
     async def kept(self) -> Kept:
         """Who began it has paid for it; all others had it for nothing."""
-        kept = await asyncio.shield(self._assembly.task)
-        return kept if self._is_first else Kept(self.chosen, kept.blob)
+        while True:
+            assembly = self._assembly
+            try:
+                kept = await asyncio.shield(assembly.task)
+            except OverBudget:
+                if assembly.payer == self.chosen.request.owner:
+                    raise
+                if self._assembly is assembly:  # else another who waits here has gone on
+                    self._join()  # that was somebody else's purse
+            else:
+                return kept if self._is_first else Kept(self.chosen, kept.blob)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         async for piece in self._speeches.bytes_of(await self.kept()):
             yield piece
+
+    def _join(self) -> None:
+        self._assembly, self._is_first = self._speeches.join(self.chosen)
 
 
 @dataclass(frozen=True, slots=True)

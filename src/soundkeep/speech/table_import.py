@@ -180,10 +180,14 @@ class TableImport:
 
 def _file(folder: Path, name: str) -> Path:
     """Under the folder that the operator named, and nowhere else."""
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+        is_there = path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        raise BadInput(f"there is no file {ascii(name)[:80]}") from None
     if not path.is_relative_to(folder.resolve()):
         raise BadInput(f"{ascii(name)[:80]} lies outside of the folder of --files")
-    if not path.is_file():
+    if not is_there:
         raise BadInput(f"there is no file {ascii(name)[:80]}")
     return path
 

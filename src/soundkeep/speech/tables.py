@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import math
+import re
 import sys
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +73,10 @@ KNOWN = {
 }
 HITS, LAST_HEARD = "cacheHits", "lastAccessedAt"  # of a column `metadata`
 MAX_KEY_CHARS = 200
+MAX_HITS = 10**12  # more would be no count
 MILLISECONDS_FROM = 10**11  # a number of seconds that large is thousands of years away
+
+_SINCE_EPOCH = re.compile(r"\d{9,}(\.\d+)?", re.ASCII)  # in a CSV file; an ISO date has 8 digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +276,17 @@ def _metadata(value: Any) -> dict[str, Any]:
 
 def _hits(value: Any, metadata: Mapping[str, Any]) -> int:
     hits = value if value is not None else metadata.get(HITS)
-    return max(0, int(_number("hits", hits))) if hits is not None else 0
+    return min(MAX_HITS, max(0, int(_number("hits", hits)))) if hits is not None else 0
 
 
 def _number(name: str, value: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise BadInput(f"{name} is a number, not {ascii(value)[:40]}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadInput(f"{name} is a number, not {ascii(value)[:40]}")
+    return number
 
 
 def _when(value: Any) -> float | None:
@@ -287,8 +295,9 @@ def _when(value: Any) -> float | None:
         return None
     if isinstance(value, datetime):
         moment = value
-    elif isinstance(value, int | float):
-        return value / 1000 if value > MILLISECONDS_FROM else float(value)
+    elif isinstance(value, int | float) or _SINCE_EPOCH.fullmatch(str(value)):
+        seconds = _number("last_heard", value)
+        return seconds / 1000 if seconds > MILLISECONDS_FROM else seconds
     else:
         try:
             moment = datetime.fromisoformat(str(value))

@@ -8,7 +8,6 @@ where the two have nothing in common, words get their share of the time by their
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -29,6 +28,7 @@ from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.script import Script
 from soundkeep.speech.sounds import Samples, Sounds
 from soundkeep.speech.timing import Mark, Piece, Timing
+from soundkeep.writing import desk
 
 CLOCK_FORMAT = "pcm_22050"
 CLOCK_RATE_HZ = 22_050
@@ -54,11 +54,11 @@ class Timekeeper:
     ) -> Timing:
         """The timing of a whole speech in its shown text. Raises what `Sounds.samples` names."""
         pieces: list[Piece] = []
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+        with desk(self._folder) as folder:
             for placed, segment in zip(script.segments, segments, strict=True):
                 kept = segment.timing
                 if kept is None or DURATION not in kept:
-                    samples = await self._sounds.samples(segment, Path(folder))
+                    samples = await self._sounds.samples(segment, folder)
                     kept = await self.of_segment(segment, samples, language)
                     samples.path.unlink()
                 pieces.append(Piece(placed, kept[DURATION], Timing.from_json(kept)))
@@ -75,7 +75,7 @@ class Timekeeper:
         else:
             timing = await self._found_out(segment.text, samples, language)
         kept = {**timing.to_json(), DURATION: samples.duration_seconds}
-        await self._catalog.write(speech.note_timing, segment.key, kept)
+        await self._catalog.write(speech.note_timing, segment, kept)
         return kept
 
     async def _found_out(self, text: str, samples: Samples, language: str | None) -> Timing:
