@@ -325,12 +325,6 @@ class Misconfigured(StoreError):
     code = "store_misconfigured"
 
 
-class NotWritable(StoreError):
-    """It can be read, and takes nothing."""
-
-    code = "store_not_writable"
-
-
 class Corrupt(StoreError):
     """The bytes in the store are not the bytes that were put there."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from servers.soundkeep import Server, eventually, running
+from soundkeep.catalog import schema
 from soundkeep.stores.database import DatabaseStore
 from sounds import wav
 
@@ -171,10 +173,11 @@ def test_a_catalog_from_before_sidecars_gets_them_by_itself(tmp_path: Path) -> N
 
 
 def forget_sidecars(data: Path) -> None:
-    """Makes the catalog one of the release before: the migration and a replanning are to come."""
+    """Makes the catalog one of that release: the migrations and a replanning are to come."""
+    first = import_module("soundkeep.catalog.migrations.versions.0001_the_keep")
     with sqlite3.connect(data / "catalog.db") as catalog:
-        catalog.execute("DROP TABLE sidecars")
-        catalog.execute("DROP TABLE speeches")
+        for later in schema.metadata.tables.keys() - first.metadata.tables.keys():
+            catalog.execute(f"DROP TABLE {later}")
         catalog.execute("DROP INDEX ix_removals_sidecar_id")
         catalog.execute("ALTER TABLE removals DROP COLUMN sidecar_id")
         catalog.execute("UPDATE alembic_version SET version_num = '0002'")

@@ -160,24 +160,6 @@ async def test_an_upload_whose_store_refuses_only_this_is_on_the_retry_curve(sce
     assert not await scene.is_out()
 
 
-async def test_a_store_that_can_only_be_read_is_out_until_it_can_be_written_to(
-    scene: Scene,
-) -> None:
-    scene.far.break_with(Fault.unavailable(), verbs={"put", "write_marker"})
-    await scene.add(1)
-    await scene.house.keep.copying()
-    [row] = await scene.rows()
-    assert (row.attempts, row.last_error) == (0, None)
-    assert await scene.is_out()
-    known = (await scene.house.keep.catalog.read(store_rows.known))["far"]
-    assert known.error_code == "store_not_writable"
-    assert not await scene.house.outages.admit("far"), "it can be read: that is not enough"
-
-    scene.far.heal()
-    assert await scene.house.outages.admit("far")
-    assert not await scene.is_out()
-
-
 async def test_an_upload_does_not_wait_for_the_probe_of_a_store_that_failed(scene: Scene) -> None:
     scene.far.break_with(Fault.unavailable(), verbs={"put"})
     scene.far.break_with(Fault.stalling(), verbs={"probe"})

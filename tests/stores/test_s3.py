@@ -174,7 +174,8 @@ async def test_a_long_stream_is_never_held_whole(
 
 
 async def test_many_uploads_in_parts_share_the_memory_for_them(bucket: Bucket, prefix: str) -> None:
-    """Of ten, each with parts of 5 MiB, as many bytes are held as of four parts."""
+    """Of ten, each with parts of 5 MiB, four are held at once, each once more in the buffer of its
+    connection: without the bound it is 160 MB."""
     piece = bytes(100_000)
     digest = Digest.of(piece * 160)
     settings = {"prefix": prefix, "single_put_bytes": MIB, "part_bytes": 5 * MIB}
@@ -187,7 +188,7 @@ async def test_many_uploads_in_parts_share_the_memory_for_them(bucket: Bucket, p
                 group.create_task(store.put(Key(f"together/{number}"), source))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert peak < 32 * MIB
+    assert peak < 80 * MIB
 
 
 @dataclass(frozen=True)

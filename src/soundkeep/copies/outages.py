@@ -1,8 +1,7 @@
 """Tells an outage of a store from a fault of one row, and notices when the store is back.
 
-When an action fails in a way that may be the store's, the store itself is probed, by writing its
-marker anew: if that fails too its circuit opens, and no row pays for it. One process at a time
-probes a store that is out; one that could only be read is back when it can be written to.
+When an action fails in a way that may be the store's, the store itself is probed: if that fails
+too its circuit opens, and no row pays for it. One process at a time probes a store that is out.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.marking import admit
 from soundkeep.errors import (
     Misconfigured,
-    NotWritable,
     PermissionDenied,
     Retryable,
     SoundkeepError,
@@ -48,17 +46,10 @@ class Outages:
         self._kinds = kinds
         self._probe_seconds = probe_seconds
 
-    async def admit(self, name: str, *, after_failure: bool = False) -> bool:
-        """Looks at a store now; answers whether it is the right one and works.
-
-        Writing is tried only where it failed: a store that is only read may well refuse it.
-        """
-        known = (await self._catalog.read(store_rows.known)).get(name)
-        refused = known is not None and known.error_code == NotWritable.code
+    async def admit(self, name: str) -> bool:
+        """Looks at a store now; answers whether it is the right one and works."""
         try:
-            store_id = await admit(self._catalog, self._stores[name], self._kinds[name])
-            if after_failure or refused:
-                await _try_writing(self._stores[name], store_id)
+            await admit(self._catalog, self._stores[name], self._kinds[name])
         except StoreError as error:
             await self._open(name, error)
             return False
@@ -68,9 +59,7 @@ class Outages:
 
     async def is_out(self, name: str, error: SoundkeepError) -> bool:
         """Whether this error of an action is an outage of its store."""
-        return isinstance(error, MAY_BE_THE_STORES) and not await self.admit(
-            name, after_failure=True
-        )
+        return isinstance(error, MAY_BE_THE_STORES) and not await self.admit(name)
 
     async def write_down(
         self, table: Table, lease: Lease, store: str, error: SoundkeepError
@@ -96,16 +85,6 @@ class Outages:
         )
         if opened:
             log.warning("store is out", store=name, code=error.code, error=str(error))
-
-
-async def _try_writing(store: Store, store_id: str) -> None:
-    """Writes the marker that was just read there. Raises `NotWritable`."""
-    if not store.caps.marks:
-        return
-    try:
-        await store.write_marker(store_id)
-    except StoreError as error:
-        raise NotWritable(f"{store.name} can be read and not written to: {error}") from error
 
 
 def _close(tx: Tx, name: str) -> bool:

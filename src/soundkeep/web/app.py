@@ -19,7 +19,7 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations
-from soundkeep.web.api import ledger, plans, renditions, sources, speech, sync, tracks
+from soundkeep.web.api import ledger, plans, refused, renditions, sources, speech, sync, tracks
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
@@ -69,6 +69,7 @@ def make_api(context: Context) -> FastAPI:
         sync.router,
         sources.router,
         plans.router,
+        refused.router,
         speech.router,
         speech.of_tracks,
         renditions.router,
