@@ -121,3 +121,21 @@ async def test_a_caller_that_was_cancelled_stops_no_other(catalog: Catalog) -> N
     assert await stays == "stays"
     assert await catalog.read(facts.read, "left") == "noted"
     await catalog.close()
+
+
+async def test_a_caller_that_was_cancelled_wakes_the_worker_all_the_same(
+    catalog: Catalog,
+) -> None:
+    woken = asyncio.Event()
+    catalog.on_commit.append(woken.set)
+
+    def wake(tx: Tx) -> None:
+        tx.wakes = True
+
+    async with Held(catalog):
+        left = asyncio.create_task(catalog.write(wake))
+        await asyncio.sleep(0)
+        left.cancel()
+    async with asyncio.timeout(20):
+        await woken.wait()
+    await catalog.close()

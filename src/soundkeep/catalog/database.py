@@ -131,9 +131,9 @@ class Catalog:
         asked: _Asked[R] = _Asked(lambda tx: action(tx, *args, **options))
         self._asked.append(asked)
         self._writers.submit(self._write_asked)
-        result, wakes = await asyncio.shield(asyncio.wrap_future(asked.done))
-        if wakes:
-            self._wake()
+        done = asyncio.wrap_future(asked.done)
+        done.add_done_callback(self._wake)
+        result, _ = await asyncio.shield(done)
         return result
 
     async def read(
@@ -153,9 +153,11 @@ class Catalog:
         self._readers.shutdown()
         self._engine.dispose()
 
-    def _wake(self) -> None:
-        for call in self.on_commit:
-            call()
+    def _wake(self, done: asyncio.Future[tuple[Any, bool]]) -> None:
+        """If that made work due, whether or not its caller is still there."""
+        if not done.cancelled() and done.exception() is None and done.result()[1]:
+            for call in self.on_commit:
+                call()
 
     def _attempt(self, engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
         return _until_free(lambda: _transact(engine, action))
