@@ -293,6 +293,20 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     ], "it was paid for all the same"
 
 
+async def test_a_refused_take_that_cannot_be_put_aside_is_an_honest_row(
+    house: House, generation: Generation, engine: ScriptedEngine, settings: Settings
+) -> None:
+    async def refuse(take: Take) -> Verdict:
+        return Verdict(accepted=False, reason="it is silent")
+
+    generation.leader.judge = refuse
+    (settings.data_directory / build.REFUSED_TAKES).write_bytes(b"in the way")
+    assert [await heard_or_code(generation) for _ in range(3)] == ["write_failed"] * 3
+    assert engine.calls == 1
+    [call] = await calls(house)
+    assert (call.state, call.cost.amount) == (IntentState.DONE, COST)
+
+
 async def test_after_two_refused_takes_nobody_is_asked_for_a_day(
     house: House, generation: Generation, engine: ScriptedEngine
 ) -> None:

@@ -24,6 +24,7 @@ from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Spool
 from soundkeep.model import Blob, Lane, Segment
+from soundkeep.writing import writing
 
 PAGE = 100
 
@@ -93,9 +94,10 @@ class Aside:
         return segment
 
     async def put(self, take: Path, name: str) -> None:
-        """Moves a take here: the inbox may lie on another disk."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(shutil.move, take, self._folder / name)
+        """Moves a take here: the inbox may lie on another disk. Raises `WriteFailed`."""
+        with writing("the data directory"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(shutil.move, take, self._folder / name)
 
     async def sweep(self) -> int:
         """Removes what was kept for long enough; answers how many takes that were."""

@@ -241,7 +241,12 @@ class Leader:
         """Puts the take aside, so that a person can listen to it, and notes why."""
         error = TakeRefused(f"the take was refused: {verdict.reason}")
         file = f"{call.key}-{uuid.uuid4().hex}"
-        await self._aside.put(taken.landed.path, file)
+        try:
+            await self._aside.put(taken.landed.path, file)
+        except WriteFailed as unwritten:
+            await self._note(call, unwritten, call.done(taken.bill))
+            self._spool.discard(taken.landed)
+            raise
         log.warning("a take was refused", segment=call.key, reason=verdict.reason)
         await self._insist(
             lambda: self._catalog.write(
