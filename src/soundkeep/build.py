@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -43,7 +45,6 @@ from soundkeep.intake import spool
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
-from soundkeep.outbound import Outbound
 from soundkeep.reading.reader import Reader
 from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
@@ -69,6 +70,9 @@ from soundkeep.stores.kinds import make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.wrappers import Bounded, Limited
 from soundkeep.writing import clear_desks
+
+if TYPE_CHECKING:
+    from soundkeep.outbound import Outbound
 
 INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
@@ -205,7 +209,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
                 chooser=speeches.chooser,
                 spool=spooled,
                 examiner=Examiner(jail, settings.limits.types),
-                outbound=Outbound(settings.outbound),
+                outbound=partial(_outbound, settings),
                 add_track=keep.add,
                 rules=rules,
                 settings=settings,
@@ -306,6 +310,13 @@ def _speech_spool(settings: Settings) -> Spool:
 def _clock(engines: Mapping[str, Engine]) -> Engine | None:
     """The voice by which takes are aligned: the offline one, where it is installed."""
     return next((engine for engine in engines.values() if isinstance(engine, EspeakEngine)), None)
+
+
+def _outbound(settings: Settings) -> Outbound:
+    """Made when an address is to be asked: an HTTP client is 10 MB that most do without."""
+    from soundkeep.outbound import Outbound  # noqa: PLC0415
+
+    return Outbound(settings.outbound)
 
 
 async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:

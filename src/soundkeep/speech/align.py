@@ -42,6 +42,11 @@ class Pcm:
     samples: NDArray[np.int16]
     rate_hz: int
 
+    @classmethod
+    def of(cls, samples: bytes, rate_hz: int) -> Pcm:
+        """Little-endian samples, as files and engines have them."""
+        return cls(np.frombuffer(samples, dtype="<i2"), rate_hz)
+
     @property
     def duration_seconds(self) -> float:
         return len(self.samples) / self.rate_hz

@@ -8,15 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from soundkeep.audio.jail import Jail
 from soundkeep.catalog import blobs
 from soundkeep.catalog.database import Catalog
 from soundkeep.errors import Unplayable
 from soundkeep.model import Blob, Segment
 from soundkeep.reading.reader import Reader
-from soundkeep.speech.align import Pcm
 
 SAMPLE_BYTES = 2
 MAX_SECONDS = 3600  # of one segment
@@ -34,10 +31,6 @@ class Samples:
     @property
     def duration_seconds(self) -> float:
         return self.count / self.rate_hz
-
-    def loaded(self) -> Pcm:
-        """All of it in memory: of one segment at a time."""
-        return Pcm(np.fromfile(self.path, dtype="<i2"), self.rate_hz)
 
 
 class Sounds:

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundkeep.catalog import imports, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
@@ -27,13 +27,15 @@ from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox, NewTrack
 from soundkeep.intake.spool import Announced, Landed, Spool
 from soundkeep.model import Blob, Lane, Money
-from soundkeep.outbound import Outbound
 from soundkeep.settings import Settings
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.keys import canonical
 from soundkeep.speech.request import CODINGS, DEFAULT_FORMAT, speech_request
 from soundkeep.speech.segments import By
 from soundkeep.speech.tables import Entry
+
+if TYPE_CHECKING:
+    from soundkeep.outbound import Outbound
 
 IMPORTED = "imported"  # where its track lies that has a place in no collection
 ASKED_BY: tuple[By, ...] = ("paragraph", "limit")  # the API's way and the gateways'
@@ -59,7 +61,7 @@ class TableImport:
         chooser: Chooser,
         spool: Spool,
         examiner: Examiner,
-        outbound: Outbound,
+        outbound: Callable[[], Outbound],
         add_track: AddTrack,
         rules: Rules,
         settings: Settings,
@@ -169,7 +171,7 @@ class TableImport:
             yield entry.audio
         elif entry.is_url:
             most = self._settings.limits.file_bytes
-            async with aclosing(self._outbound.get(entry.audio, most)) as pieces:
+            async with aclosing(self._outbound().get(entry.audio, most)) as pieces:
                 async for piece in pieces:
                     yield piece
         else:

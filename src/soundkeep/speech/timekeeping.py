@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import structlog
 
 from soundkeep.catalog import speech
@@ -22,7 +21,6 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.errors import EngineError
 from soundkeep.model import Segment
 from soundkeep.speech import timing as timings
-from soundkeep.speech.align import Pcm, aligned
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.script import Script
@@ -94,8 +92,8 @@ class Timekeeper:
             return ()
         return await asyncio.to_thread(_align, samples, told, marks)
 
-    async def _told(self, text: str, language: str) -> tuple[Pcm, list[Mark]]:
-        """The same text by the clock, and when it said each word."""
+    async def _told(self, text: str, language: str) -> tuple[bytes, list[Mark]]:
+        """The same text by the clock, as samples, and when it said each word."""
         assert self._clock is not None
         voice = await self._voice(self._clock, language)
         [model, *_] = await self._clock.models()
@@ -106,7 +104,7 @@ class Timekeeper:
             async for spoken in speaking:
                 pieces.append(spoken.audio)
                 marks += (mark for mark in spoken.marks if mark.kind == "word")
-        return Pcm(np.frombuffer(b"".join(pieces), dtype="<i2"), CLOCK_RATE_HZ), marks
+        return b"".join(pieces), marks
 
     async def _voice(self, clock: Engine, language: str) -> str:
         """A voice of the language: the very one, else of its first part, else the usual one."""
@@ -118,7 +116,11 @@ class Timekeeper:
         return CLOCK_LANGUAGE
 
 
-def _align(samples: Samples, told: Pcm, marks: Sequence[Mark]) -> tuple[Mark, ...]:
-    found = aligned(samples.loaded(), told, marks)
+def _align(samples: Samples, told: bytes, marks: Sequence[Mark]) -> tuple[Mark, ...]:
+    # Not above: numpy takes 15 MB, which those who never align do without.
+    from soundkeep.speech.align import Pcm, aligned  # noqa: PLC0415
+
+    take = Pcm.of(samples.path.read_bytes(), samples.rate_hz)
+    found = aligned(take, Pcm.of(told, CLOCK_RATE_HZ), marks)
     last = samples.duration_seconds
     return tuple(replace(mark, end_seconds=min(mark.end_seconds, last)) for mark in found)
