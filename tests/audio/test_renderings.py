@@ -15,7 +15,7 @@ import audiofiles
 from soundkeep.audio.formats import CODINGS
 from soundkeep.audio.jail import Jail
 from soundkeep.audio.sniff import sniff_file
-from soundkeep.errors import NotAudio, TooMuchSound, WriteFailed
+from soundkeep.errors import JailFailed, NotAudio, TooMuchSound, WriteFailed
 
 RATE_HZ = 24_000
 PLENTY_BYTES = 1 << 30
@@ -204,7 +204,7 @@ async def test_a_rendering_is_given_no_more_time_than_it_may_have(
 ) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     source.write_bytes(audiofiles.wav(600, rate_hz=RATE_HZ)[44:])
-    with pytest.raises(NotAudio, match="took longer than"):
+    with pytest.raises(JailFailed, match="took longer than"):
         await jail.encode([source], target, sample_rate_hz=RATE_HZ, coding="mp3", seconds=0.05)
     assert not target.exists()
     await jail.tune()  # and nobody else is the worse for it

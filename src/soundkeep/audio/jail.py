@@ -176,7 +176,10 @@ class Jail:
         except Died:
             raise NotAudio("the decoder died of these bytes, twice") from None
         except Overran:
-            raise NotAudio(f"decoding took longer than {seconds:g} s") from None
+            # An upload that cannot be looked at in time is refused. What was taken, or paid for, is
+            # good until shown otherwise: then it was this machine that was slow.
+            late = NotAudio if job.verb == "probe" else JailFailed
+            raise late(f"decoding took longer than {seconds:g} s") from None
         except DoesNotStart as error:
             why = "the decoder does not start; `soundkeep doctor` says more"
             raise JailFailed(f"{why} ({error})") from error

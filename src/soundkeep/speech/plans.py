@@ -189,12 +189,20 @@ class Plans:
             clock, running = await self._catalog.read(plans.running)
             self._turn += 1
             first = self._turn % max(1, len(running))  # each has its turn to be the first
-            waits = [await self._begin(plan, clock) for plan in running[first:] + running[:first]]
-            return min(waits, default=POLL_SECONDS)
         except SoundkeepError as error:
             log.warning("plans rest", error=str(error))
+            return POLL_SECONDS
+        waits = [await self._try_begin(plan, clock) for plan in running[first:] + running[:first]]
+        return min(waits, default=POLL_SECONDS)
+
+    async def _try_begin(self, plan: Plan, clock: float) -> float:
+        """One plan that cannot go on keeps no other from it."""
+        try:
+            return await self._begin(plan, clock)
+        except SoundkeepError as error:
+            log.warning("a plan rests", plan=plan.id, error=str(error))
         except Exception:  # a fault of ours must be seen, and must not end the work
-            log.exception("plans rest")
+            log.exception("a plan rests", plan=plan.id)
         return POLL_SECONDS
 
     async def _begin(self, plan: Plan, clock: float) -> float:

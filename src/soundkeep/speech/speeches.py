@@ -215,11 +215,10 @@ class Speeches:
         """Writes down that one segment is the speech, whether or not its caller is still there."""
         segment = await said.segment()
         found = await self._catalog.read(_find, chosen.key)
-        if found is None or found.blob.digest != segment.digest:
-            await self._catalog.write(speech.record_speech, row_of(chosen, segment.digest))
-        blob = await self._catalog.read(blobs.find, segment.digest)
-        if blob is None:
-            raise Unplayable(f"the segment {segment.key} has no sound")
+        if found is not None and found.blob.digest == segment.digest:
+            blob = found.blob
+        else:
+            blob = await self._catalog.write(_write_one_take, row_of(chosen, segment.digest))
         if not said.paid:
             return Kept(chosen, blob)
         return Kept(chosen, blob, 1, segment.characters, segment.cost)
@@ -396,6 +395,18 @@ def _title(shown: str) -> str:
     """The first words, on one line."""
     line = "".join(char if char.isprintable() else " " for char in shown[: 4 * TITLE_CHARS])
     return textwrap.shorten(line, TITLE_CHARS, placeholder=" \u2026") or line.strip()[:TITLE_CHARS]
+
+
+def _write_one_take(tx: Tx, row: speech.Speech) -> Blob:
+    """Names the segment's sound as the speech, unless it was withdrawn in the meantime. Raises
+    `Unplayable`."""
+    assert row.digest is not None
+    blob = blobs.take(tx, row.digest)
+    [segment] = speech.find_all(tx, row.segments, hold=True)
+    if blob is None or segment.digest != row.digest:
+        raise Unplayable(f"the segment {segment.key} was withdrawn")
+    speech.record_speech(tx, row)
+    return blob
 
 
 def _sum(amounts: Iterable[Money]) -> Money:
