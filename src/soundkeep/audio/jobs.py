@@ -29,7 +29,8 @@ class Rendering(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a jail process is asked: `hello`, `probe` a file, `render` one, or the `tune`."""
+    """What a jail process is asked: `hello`, `probe` a file, `judge` or
+    `render` one, or the `tune`."""
 
     verb: str
     path: str = ""

@@ -7,6 +7,8 @@ range scan of an index.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -47,6 +49,19 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **options: object) -> str:
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **options: object) -> str:
     return "extract(epoch from clock_timestamp())::double precision"
+
+
+def _claimable() -> tuple[Column[Any], ...]:
+    """What every table has whose rows are work: see `claims.py`."""
+    return (
+        Column("chore", Text),
+        Column("lane", Text, nullable=False),
+        Column("due_at", Double, nullable=False),
+        Column("lease_token", Text),
+        Column("lease_holder", Text),
+        Column("attempts", Integer, nullable=False),
+        Column("last_error", Text),
+    )
 
 
 blobs = Table(
@@ -100,13 +115,7 @@ copies = Table(
     Column("verified", Text),
     Column("verified_at", Double),
     # What every claimable table has; see claims.py. A row at rest has no chore.
-    Column("chore", Text),
-    Column("lane", Text, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_holder", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),
+    *_claimable(),
     UniqueConstraint("store", "key", name="one_copy_per_key"),
     sqlite_autoincrement=True,  # a number never means another copy later
 )
@@ -125,13 +134,7 @@ sidecars = Table(
     Column("wish", Text, nullable=False),
     Column("wanted", Integer, nullable=False),  # revision of the track that it should show
     Column("revision", Integer),  # the one that it shows; None if it was never written
-    Column("chore", Text),
-    Column("lane", Text, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_holder", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),
+    *_claimable(),
     UniqueConstraint("store", "key", name="one_sidecar_per_key"),
     sqlite_autoincrement=True,  # a receipt's number never means another sidecar later
 )
@@ -190,13 +193,7 @@ renditions = Table(
     Column("format", ByteText, nullable=False),
     Column("rendition_id", ByteText, index=True),  # the track that it is, once it is made
     Column("created_at", Double, nullable=False),
-    Column("chore", Text),
-    Column("lane", Text, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_holder", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),
+    *_claimable(),
     UniqueConstraint("track_id", "format"),
     sqlite_autoincrement=True,
 )
@@ -222,13 +219,7 @@ segments = Table(
     Column("refusals", Integer, nullable=False),  # by the judge, one after another
     Column("created_at", Double, nullable=False),
     # What every claimable table has; see claims.py. A segment that is there has no chore.
-    Column("chore", Text),
-    Column("lane", Text, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_holder", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),  # its code and its message
+    *_claimable(),
     sqlite_autoincrement=True,
 )
 
@@ -373,13 +364,7 @@ plan_items = Table(
     Column("begun_at", Double),  # what was paid for the segment since then is the plan's
     Column("state", Text, nullable=False),
     # What every claimable table has; see claims.py. An item that has ended has no chore.
-    Column("chore", Text),
-    Column("lane", Text, nullable=False),
-    Column("due_at", Double, nullable=False),
-    Column("lease_token", Text),
-    Column("lease_holder", Text),
-    Column("attempts", Integer, nullable=False),
-    Column("last_error", Text),
+    *_claimable(),
     UniqueConstraint("plan_id", "segment_key", name="one_item_per_segment"),
     sqlite_autoincrement=True,
 )
