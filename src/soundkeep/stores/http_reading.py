@@ -441,7 +441,7 @@ class Connection(asyncio.BufferedProtocol):
 
 class _Room:
     """Memory to receive a chunk into. `BytesIO` gives its memory away as `bytes` without copying
-    it, which `bytearray` cannot."""
+    it, which `bytearray` cannot; while a transport still holds a view of it, it copies."""
 
     def __init__(self, size_bytes: int) -> None:
         self._memory = BytesIO()
@@ -452,8 +452,7 @@ class _Room:
     def taken(self, size_bytes: int) -> bytes:
         """The first bytes. The room is of no more use."""
         self.view.release()
-        self._memory.truncate(size_bytes)
-        return self._memory.getvalue()
+        return self._memory.getvalue()[:size_bytes]
 
 
 class _Answer:
