@@ -65,6 +65,14 @@ def test_a_speech_answers_all_its_fields_and_is_a_hit_the_next_time(server: Serv
     }
 
 
+def test_a_substitute_is_named_in_the_answer(server: Server) -> None:
+    text = "Whoever can may say this."
+    plain = said(server, text, engine="offline", substitutes=["offline/en-us"])
+    assert (plain["substitute"], plain["engine"]) == (False, "offline")
+    wrong = post(server, text, substitutes="offline")
+    assert (wrong.status, wrong.json["code"]) == (400, "bad_speech")
+
+
 def test_a_speech_is_a_track_of_its_owner_in_the_collection(server: Server) -> None:
     document = said(server, TEXT, collection="book/one", owner="anna", metadata={"chapter": 1})
     track = server.ask("GET", f"/api/tracks/{document['track_id']}").json

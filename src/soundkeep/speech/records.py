@@ -48,7 +48,9 @@ class Records:
         if kept.chosen.request.timings and untimed:
             await self.timing(found.key, kept.chosen.request.language)
             found = await self.find(kept.chosen.key, track.id)
-        return speech_json(found, base_url, cached=answer.hit, kept=kept)
+        return speech_json(
+            found, base_url, cached=answer.hit, substitute=answer.substitute, kept=kept
+        )
 
     async def public(self, key: str, base_url: str) -> tuple[dict[str, Any], str | None]:
         """The speech of any key as JSON, and where everybody may play it. Raises `NoSuchSpeech`."""
@@ -86,7 +88,12 @@ class Records:
 
 
 def speech_json(
-    found: Spoken, base_url: str, *, cached: bool = True, kept: Kept | None = None
+    found: Spoken,
+    base_url: str,
+    *,
+    cached: bool = True,
+    substitute: bool = False,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """A speech. Found by a key it cost nothing; `kept` says what it cost whoever had it said."""
     first = found.segments[0] if found.segments else None
@@ -100,6 +107,7 @@ def speech_json(
         "cid": None,
         "engine": first.engine if first else None,
         "voice": first.voice if first else None,
+        "substitute": substitute,
         "model": first.model if first else None,
         "format": found.format,
         "media_type": found.blob.sound.media_type,

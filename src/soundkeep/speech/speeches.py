@@ -16,14 +16,25 @@ from __future__ import annotations
 import asyncio
 import textwrap
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+import structlog
 
 from soundkeep.catalog import blobs, copies, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.speech import Worth
 from soundkeep.copies.placement import Rules
-from soundkeep.errors import OverBudget, SoundkeepError, Unplayable
+from soundkeep.errors import (
+    BadSpeech,
+    EngineError,
+    EngineRefused,
+    OverBudget,
+    SoundkeepError,
+    TakeRefused,
+    Unplayable,
+)
 from soundkeep.intake import recording
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Blob, Copy, Lane, Money, Segment, Track, Visibility
@@ -39,6 +50,7 @@ from soundkeep.speech.timing import Timing
 
 COLLECTION = "speech"  # of what was asked for without one
 TITLE_CHARS = 80
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
@@ -71,6 +83,13 @@ class Answer:
     chosen: Chosen
     hit: bool  # whether all of it was there when it was asked for
     segments_done = 0  # of `chosen.segments`, so far
+    substitute = False  # whether the engine is not the one that was asked for
+
+    async def begun(self) -> None:
+        """Waits for the first byte, after which only what is kept can fail. Raises the same as
+        `kept`."""
+        async with aclosing(self.pieces()) as pieces:
+            await anext(pieces, b"")
 
     async def kept(self) -> Kept:
         """The speech, once it is kept. Raises what `Speeches.say` names."""
@@ -113,11 +132,39 @@ class Speeches:
     async def say(self, request: SpeechRequest) -> Answer:
         """What was asked for: there already, or on its way. The request's owner pays.
 
-        Raises what `Chooser.choose` names and `CatalogUnavailable`; what is said of the answer
-        later raises besides `EngineError`, `OverBudget`, `TakeRefused`, `WriteFailed`,
-        `JailFailed` and `Unplayable`.
+        A request that allows substitutes is answered once somebody speaks. Raises what
+        `Chooser.choose` names and `CatalogUnavailable`; what is said of the answer later raises
+        besides `EngineError`, `OverBudget`, `TakeRefused`, `WriteFailed`, `JailFailed` and
+        `Unplayable`.
         """
-        return await self.answer(await self.chooser.choose(request))
+        if not request.substitutes:
+            return await self.answer(await self.chooser.choose(request))
+        return await self._by_whoever_can(request)
+
+    async def _by_whoever_can(self, request: SpeechRequest) -> Answer:
+        """By the engine that was asked for or else the first substitute that begins to speak, all
+        of it and under the key of who does. Raises what the engine that was asked for said."""
+        try:
+            return await self._begun(request)
+        except EngineRefused:
+            raise  # who asks in another way need not be told by another voice
+        except (EngineError, OverBudget, TakeRefused) as error:
+            why = error
+        for other in request.substitutes:
+            try:
+                answer = await self._begun(request.instead(other))
+            except (BadSpeech, EngineError, OverBudget, TakeRefused) as error:
+                log.warning("no substitute", engine=other.engine, why=str(error))
+            else:
+                answer.substitute = True
+                return answer
+        raise why
+
+    async def _begun(self, request: SpeechRequest) -> Answer:
+        answer = await self.answer(await self.chooser.choose(request))
+        if not answer.hit:
+            await answer.begun()
+        return answer
 
     async def answer(self, chosen: Chosen) -> Answer:
         """The same for a request of which all is decided."""

@@ -33,6 +33,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "settings": {"type": "object"},
     "metadata": {"type": "object"},
     "timings": {"type": "boolean"},
+    "substitutes": {"type": "array", "items": {"type": "string"}},
 }
 BODY = described(required=True, **{name: _TYPES.get(name, {"type": "string"}) for name in FIELDS})
 
@@ -58,6 +59,8 @@ async def _sound(context: Context, answer: Answer) -> Response:
         "X-Soundkeep-Key": answer.chosen.key,
         "X-Soundkeep-Cache": "hit" if answer.hit else "miss",
     }
+    if answer.substitute:
+        headers["X-Soundkeep-Substitute"] = answer.chosen.engine.name
     return await streamed(answer.pieces(), answer.chosen.output.media_type, headers)
 
 

@@ -55,6 +55,7 @@ class Reply:
             cost, characters = (Money(), 0) if hit else _estimate(chosen)
         return [
             *plain_headers(chosen, hit=hit, cost=cost),
+            *([(b"x-soundkeep-substitute", chosen.engine.name.encode())] * self.answer.substitute),
             *self.own_headers(chosen, characters),
         ]
 
