@@ -53,6 +53,7 @@ def test_a_speech_answers_all_its_fields_and_is_a_hit_the_next_time(server: Serv
     assert (first["cached"], first["segments"], first["segments_generated"]) == (False, 2, 2)
     assert first["characters_paid"] == len(FIRST) + len(SECOND)
     assert (first["words"], first["timing_source"], first["format"]) == (14, "provider", "mp3")
+    assert first["temporary"] is False
 
     second = said(server, TEXT)
     assert (second["cached"], second["segments_generated"], second["characters_paid"]) == (

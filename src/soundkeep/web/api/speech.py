@@ -21,6 +21,7 @@ from soundkeep.speech.timing import Timing
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.api.sounding import kept_sound, streamed, wants_audio
 from soundkeep.web.context import Admin, Context, Working
+from soundkeep.web.held import held
 
 router = APIRouter(prefix="/api/speech", tags=["speech"])
 of_tracks = APIRouter(prefix="/api/tracks", tags=["speech"])
@@ -50,7 +51,11 @@ async def say(request: Request, context: Working) -> Response:
     answer = await context.house.speeches.say(wanted)
     if wants_audio(request):
         return await _sound(context, answer)
-    return JSONResponse(await context.house.records.made(answer, context.base_url(request)))
+    document = await context.house.records.made(answer, context.base_url(request))
+    if document["temporary"]:
+        view = await held(context, document["track_id"])
+        document["temporary"] = view.temporary
+    return JSONResponse(document)
 
 
 async def _sound(context: Context, answer: Answer) -> Response:
