@@ -17,9 +17,10 @@ from soundkeep.errors import NoSuchSpeech, NoTiming
 from soundkeep.model import Money, Segment
 from soundkeep.shown import audio_url, is_kept
 from soundkeep.speech.engines.interface import Voice
+from soundkeep.speech.kept import Kept
 from soundkeep.speech.script import Script
 from soundkeep.speech.segments import split
-from soundkeep.speech.speeches import Answer, Kept, Speeches
+from soundkeep.speech.speeches import Answer, Speeches
 from soundkeep.speech.text import normalise, words
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.speech.timing import Source, Timing

@@ -19,8 +19,8 @@ from soundkeep.errors import EngineError, ShuttingDown, SoundkeepError, Unauthor
 from soundkeep.model import Money
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.engines.interface import Engine, Model, Voice
+from soundkeep.speech.kept import Kept
 from soundkeep.speech.request import speech_request
-from soundkeep.speech.speeches import Kept
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import Begun
 from soundkeep.web.exchange import Exchange, Message, Receive, Send, send_sound
