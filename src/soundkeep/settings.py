@@ -152,6 +152,7 @@ class _StoreTable(_Table):
     key: str = "blobs/{digest}"
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
     sidecar_key: str = "tracks/{track_id}.json"
+    segment_sidecar_key: str = "segments/{segment_key}.json"
     delivery: Literal["stream", "redirect"] = "stream"
     renditions: tuple[str, ...] = ()  # formats in which tracks placed here are also to be had
     max_bytes: int | None = Field(None, gt=0)
