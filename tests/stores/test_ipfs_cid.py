@@ -46,8 +46,7 @@ def test_a_file_has_the_name_that_ipfs_gives_it(size_bytes: int) -> None:
 
 
 def test_the_importer_of_ipfs_gives_these_names_today() -> None:
-    edges = [full + by for full in (2 * MIB, MOST_LINKS * MIB) for by in (-1, 0, 1)]
-    sizes = [*VECTORS, *edges]
+    sizes = [*VECTORS, 2 * MIB, MOST_LINKS * MIB, MOST_LINKS * MIB + 1]
     command = [*node_program("ipfs", "cid.mjs"), *map(str, sizes)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     assert told.stdout.split() == [str(cid_of(patterned(size))) for size in sizes]
