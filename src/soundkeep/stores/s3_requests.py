@@ -248,7 +248,7 @@ class Requests:
     ) -> Any:  # an answer to wait for, or a context that gives one
         path = self._address.path(key)
         if self._session is None:
-            self._session = _new_session()
+            self._session = new_session()
         return self._session.request(
             method,
             URL(self._address.url(path, query), encoded=True),
@@ -319,7 +319,7 @@ def _checksum(digest: Digest) -> dict[str, str]:
     return {"x-amz-checksum-sha256": base64.b64encode(digest.raw).decode()}
 
 
-def _new_session() -> ClientSession:
+def new_session() -> ClientSession:
     connector = TCPConnector(
         limit=0,  # who calls at once is limited around the store
         keepalive_timeout=IDLE_SECONDS,
