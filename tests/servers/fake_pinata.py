@@ -121,7 +121,7 @@ class FakePinata:
     async def _v3(self, request: web.Request) -> web.Response:
         match request.method, request.path.strip("/").split("/"):
             case "POST", ["v3", "files"]:
-                form = await request.post()
+                form = await _form(request)
                 network = str(form.get("network", "private"))  # as documented: private by default
                 file, is_new = self._keep(network, form)
                 shown = {**_shown(file), "network": network}
@@ -153,7 +153,7 @@ class FakePinata:
             case "GET", ["data", "testAuthentication"]:
                 return web.json_response({"message": "Congratulations! You are communicating"})
             case "POST", ["pinning", "pinFileToIPFS"]:
-                form = await request.post()
+                form = await _form(request)
                 assert json.loads(str(form["pinataOptions"])) == {"cidVersion": 1}
                 file, is_new = self._keep("public", form)
                 told = {"IpfsHash": file.cid, "PinSize": len(file.data), "Timestamp": _now()}
@@ -220,17 +220,15 @@ class FakePinata:
 
     # --- files ------------------------------------------------------------------------------
 
-    def _keep(self, network: str, form: Any) -> tuple[File, bool]:
-        sent = form["file"]
-        data = sent.file.read()
+    def _keep(self, network: str, form: Mapping[str, Any]) -> tuple[File, bool]:
+        data = form["file"]
         if self.spoils:
-            data += b"!"
+            data = data[:-1] + b"!"
         cid = str(self._named(data))
         for file in self.files[network].values():
             if file.cid == cid:
                 return file, False
-        name = str(form.get("name", sent.filename))
-        file = File(str(uuid.uuid4()), cid, data, name, sent.content_type)
+        file = File(str(uuid.uuid4()), cid, data, form.get("name", "file"), form["media_type"])
         self.files[network][file.id] = file
         return file, True
 
@@ -247,6 +245,20 @@ def fake_pinata() -> Iterator[FakePinata]:
     with served(pinata.handle) as url:
         pinata.url = url
         yield pinata
+
+
+async def _form(request: web.Request) -> dict[str, Any]:
+    """Its fields as text, and the bytes of `file` with their `media_type`."""
+    edge = request.headers["Content-Type"].partition("boundary=")[2].encode()
+    first, *parts, last = (b"\r\n" + await request.read()).split(b"\r\n--" + edge)
+    assert (first, last) == (b"", b"--\r\n"), "the form is not whole"
+    form: dict[str, Any] = {}
+    for part in parts:
+        head, _, value = part.partition(b"\r\n\r\n")
+        name = re.findall(rb'[; ]name="(.+?)"', head)[0].decode()
+        form[name] = value if name == "file" else value.decode()
+        form["media_type"] = head.rpartition(b"Content-Type: ")[2].decode()
+    return form
 
 
 def _data(data: Any) -> web.Response:

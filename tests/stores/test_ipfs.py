@@ -7,13 +7,14 @@ also runs on Pinata itself, with `SOUNDKEEP_TEST_KUBO_URL` on a node of one's ow
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import ClientSession
@@ -46,11 +47,10 @@ from soundkeep.errors import (
     Unavailable,
 )
 from soundkeep.settings import StoreSettings
-from soundkeep.stores import ipfs
 from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Bytes, Key, Store
 from soundkeep.stores.ipfs import IpfsStore
-from soundkeep.stores.ipfs_cid import Cid, cid_of
+from soundkeep.stores.ipfs_cid import cid_of
 from soundkeep.stores.ipfs_providers import PinningService
 from soundkeep.stores.kinds import make_store
 from soundkeep.stores.s3_requests import PHASES
@@ -106,13 +106,11 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that were made between attempts; they take no time."""
     made: list[float] = []
-    slept = asyncio.sleep
 
-    async def sleep(seconds: float) -> None:
+    async def pause(seconds: float) -> None:
         made.append(seconds)
-        await slept(0)
 
-    monkeypatch.setattr(ipfs.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(IpfsStore, "_pause", staticmethod(pause))
     return made
 
 
@@ -155,8 +153,7 @@ def service(url: str) -> dict[str, Any]:
 
 
 class OnIpfs(StoreContract):
-    providers: list[dict[str, Any]]
-    settings: dict[str, Any] = {}
+    settings: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture
     async def store(self, own: list[dict[str, Any]]) -> AsyncIterator[Store]:
@@ -171,7 +168,7 @@ class TestNode(OnIpfs):
 
 
 class TestNodeAndPinningService(OnIpfs):
-    settings = {"pin_seconds": 0}
+    settings: ClassVar = {"pin_seconds": 0}
 
     @pytest.fixture
     def own(self, node: str, pinning_service: str) -> list[dict[str, Any]]:
@@ -185,7 +182,7 @@ class TestPinata(OnIpfs):
 
 
 class TestPinataPrivate(OnIpfs):
-    settings = {"network": "private"}
+    settings: ClassVar = {"network": "private"}
 
     @pytest.fixture
     def own(self, pinata: FakePinata) -> list[dict[str, Any]]:
@@ -224,7 +221,7 @@ async def test_a_node_gives_the_cid_that_was_computed_here(node: str, size_bytes
     data = os.urandom(size_bytes)
     async with opened([kubo(node)]) as store:
         receipt = await store.put(KEY, BytesSource(data))
-        assert Cid.parse(receipt.locator) == cid_of([data])
+        assert receipt.locator == str(cid_of([data]))
         assert receipt.verified == "cid"
         assert await read(store, receipt.locator) == data
         stat = await store.stat(receipt.locator)
@@ -239,7 +236,7 @@ async def test_an_older_cid_is_read_seen_and_unpinned_as_it_is(node: str, versio
     query = f"cid-version={version}&raw-leaves=false&chunker=size-262144"
     async with ClientSession() as session:
         url = f"{node}/api/v0/add?{query}"
-        async with session.post(url, data={"file": data}) as answer:
+        async with session.post(url, data={"file": io.BytesIO(data)}) as answer:
             old = (await answer.json())["Hash"]
     assert old.startswith("Qm") == (version == "0")
     async with opened([kubo(node)]) as store:
@@ -267,9 +264,8 @@ async def test_another_cid_of_other_bytes_is_an_error_and_nothing_stays(
 ) -> None:
     pinata.cuts_otherwise, pinata.spoils = cuts_otherwise, True
     async with opened([v3(pinata)]) as store:
-        await fails_with((Corrupt, StoreError)[cuts_otherwise], store.put(KEY, BytesSource(b"ab")))
-    if not cuts_otherwise:
-        assert pinata.held() == set()
+        await fails_with(Corrupt, store.put(KEY, BytesSource(b"ab")))
+    assert pinata.held() == set()
 
 
 async def test_another_cid_that_cannot_be_read_back_is_not_believed(pinata: FakePinata) -> None:

@@ -98,7 +98,11 @@ class IpfsStore:
         upload, name = Upload(source), str(source.digest)
         until = self._clock() + self._budget_seconds
         provider, cid = await self._added(upload, name, until)
-        verified = SAME_CID if cid == upload.cid else await self._read_back(provider, cid, source)
+        verified = SAME_CID
+        if cid == upload.cid:
+            cid = upload.cid  # in the form that every gateway takes
+        else:
+            verified = await self._read_back(provider, cid, source)
         await self._pinned_everywhere(cid, name, provider, until)
         self._remember(cid, source.size_bytes)
         return Receipt(str(cid), verified=verified)
@@ -210,7 +214,7 @@ class IpfsStore:
                 wait_seconds = max(pause_seconds, getattr(error, "retry_after", None) or 0.0)
                 if self._clock() + wait_seconds > until:
                     raise
-            await asyncio.sleep(wait_seconds)
+            await self._pause(wait_seconds)
         return await call()
 
     async def _read_back(self, provider: Provider, cid: Cid, source: Source) -> str:
@@ -266,6 +270,10 @@ class IpfsStore:
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[str(cid)] = size_bytes, self._clock() + KNOWN_SECONDS
+
+    @staticmethod
+    async def _pause(seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     @staticmethod
     def _clock() -> float:

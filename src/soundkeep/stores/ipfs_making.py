@@ -6,11 +6,11 @@ where its secret is.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from aiohttp import BasicAuth
 from pydantic import SecretStr
 
 from soundkeep.settings import (
@@ -148,4 +148,4 @@ def _revealed(secret: SecretStr | None) -> str | None:
 
 
 def _basic(user: str, password: str) -> dict[str, str]:
-    return {"authorization": BasicAuth(user, password).encode()}
+    return {"authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
