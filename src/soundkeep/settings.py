@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "ipfs")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -200,6 +200,27 @@ class DatabaseStoreSettings(_StoreTable):
     schema_name: str = Field("soundkeep_store", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$")
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def _safe_address(text: str) -> str:
+    """One to which a token may be sent: `http://` is for this machine alone."""
+    parts = urlsplit(text)
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("http:// is for this machine alone: a token would be read on the way")
+    return text.rstrip("/")
+
+
+class TursoStoreSettings(_StoreTable):
+    """A libSQL database over HTTP: at Turso, or a server of one's own."""
+
+    kind: Literal["turso"]
+    url: Annotated[str, AfterValidator(_safe_address)] = Field(
+        pattern=r"^(libsql|https?)://[^\s?#@]+$"
+    )
+    token: SecretReference | None = None
+
+
 class S3StoreSettings(_StoreTable):
     """A bucket. Without an endpoint: AWS's own in the region."""
 
@@ -323,6 +344,7 @@ StoreSettings = Annotated[
     | LocalStoreSettings
     | DatabaseStoreSettings
     | S3StoreSettings
+    | TursoStoreSettings
     | IpfsStoreSettings,
     Field(discriminator="kind"),
 ]

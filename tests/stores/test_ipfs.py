@@ -48,12 +48,12 @@ from soundkeep.errors import (
 )
 from soundkeep.settings import StoreSettings
 from soundkeep.stores.guarded import Guarded
+from soundkeep.stores.http_service import PHASES
 from soundkeep.stores.interface import Bytes, Key, Store
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_cid import cid_of
 from soundkeep.stores.ipfs_providers import PinningService
 from soundkeep.stores.kinds import make_store
-from soundkeep.stores.s3_requests import PHASES
 from soundkeep.testing import BytesSource
 from soundkeep.testing.contract import StoreContract, fails_with, read
 from soundkeep.testing.sources import BreakingSource, WaitingSource

@@ -21,10 +21,10 @@ from soundkeep.settings import (
     PinningServiceSettings,
     reveal_if_set,
 )
+from soundkeep.stores.http_service import Phases
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_providers import Kubo, Pinata, PinataLegacy, PinningService, Provider
 from soundkeep.stores.ipfs_reading import Gateway, Node, PinataGateway, Reader
-from soundkeep.stores.s3_requests import Phases
 
 WAITS_FOR_ANSWERS = 0.8  # of the time for a put; the rest is for connecting and pauses
 

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from soundkeep.errors import StoreError, Unavailable
+from soundkeep.stores.http_service import Phases
 from soundkeep.stores.ipfs_cid import RAW, Cid, file_bytes
 from soundkeep.stores.ipfs_requests import NOTHING, Requests, Told, Upload
-from soundkeep.stores.s3_requests import Phases
 
 POLL_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last again and again
 MOST_ORIGINS = 20  # of a pin, by the specification

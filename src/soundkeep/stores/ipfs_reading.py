@@ -18,12 +18,12 @@ from aiohttp import ClientResponse
 from yarl import URL
 
 from soundkeep.errors import Misconfigured, StoreError, Truncated, Unavailable
+from soundkeep.stores.http_service import Phases
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.ipfs_cid import Cid
 from soundkeep.stores.ipfs_faults import all_failed
 from soundkeep.stores.ipfs_providers import Kubo, Pinata
 from soundkeep.stores.ipfs_requests import Requests, told
-from soundkeep.stores.s3_requests import Phases
 
 RESUMES = 4  # of one body at one reader
 MAX_REDIRECTS = 3

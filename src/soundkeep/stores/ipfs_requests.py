@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -29,12 +28,18 @@ from soundkeep.errors import (
     TooLarge,
     Unavailable,
 )
+from soundkeep.stores.http_service import (
+    Meaning,
+    Phases,
+    new_session,
+    retry_after,
+    start_of,
+    translated,
+)
 from soundkeep.stores.interface import Bytes, Source
 from soundkeep.stores.ipfs_cid import Cid, Naming
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_bodies import Body
-from soundkeep.stores.s3_errors import Meaning, translated
-from soundkeep.stores.s3_requests import Phases, new_session, start_of
 
 ANSWER_BYTES = 4 * 1024 * 1024  # the root of a file of any size has less
 NOTHING: Mapping[str, str] = {}
@@ -64,8 +69,6 @@ BY_WORDS: dict[str, Meaning] = {  # what is said about any status, whatever the 
     "deadline exceeded": (TimedOut, "it gave up waiting"),
     "timed out": (TimedOut, "it gave up waiting"),
 }
-
-_SECONDS = re.compile(r"\d{1,6}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +256,7 @@ async def told(what: str, answer: ClientResponse) -> Told:
     status = answer.status
     if status < 300 and isinstance(body, dict) and body.get("Type") == "error":
         status = 500
-    return Told(what, status, body, raw, _seconds(answer.headers.get("retry-after", "")))
+    return Told(what, status, body, raw, retry_after(answer.headers))
 
 
 def _json(raw: bytes) -> Any:
@@ -274,10 +277,6 @@ def _form(edge: str, fields: Mapping[str, str], media_type: str) -> bytes:
         f"Content-Type: {media_type}\r\n\r\n"
     )
     return "".join((*parts, file)).encode()
-
-
-def _seconds(header: str) -> float | None:
-    return float(header) if _SECONDS.match(header) else None
 
 
 def _shown(path: str) -> str:

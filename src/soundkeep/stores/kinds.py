@@ -14,6 +14,7 @@ from soundkeep.settings import (
     MemoryStoreSettings,
     S3StoreSettings,
     StoreSettings,
+    TursoStoreSettings,
     database_url,
     reveal,
 )
@@ -52,8 +53,8 @@ def database(name: str, settings: DatabaseStoreSettings, place: Place) -> Store:
 
 
 def s3(name: str, settings: S3StoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415
     from soundkeep.stores.s3 import S3Store  # noqa: PLC0415 - 400 ms that others do without
-    from soundkeep.stores.s3_requests import Phases  # noqa: PLC0415
 
     endpoint = settings.endpoint or f"https://s3.{settings.region}.amazonaws.com"
     token = settings.session_token
@@ -76,6 +77,19 @@ def s3(name: str, settings: S3StoreSettings, place: Place) -> Store:
     )
 
 
+def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.turso import TursoStore  # noqa: PLC0415
+
+    return TursoStore(
+        name,
+        settings.url.replace("libsql://", "https://", 1),
+        reveal(settings.token) if settings.token else None,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
 def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
     from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
 
@@ -87,6 +101,7 @@ KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "local": local,
     "database": database,
     "s3": s3,
+    "turso": turso,
     "ipfs": ipfs,
 }
 

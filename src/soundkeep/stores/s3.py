@@ -30,6 +30,7 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
+from soundkeep.stores.http_service import PHASES, Phases, start_of
 from soundkeep.stores.interface import (
     MARKER_KEY,
     RESERVED_PREFIX,
@@ -44,7 +45,7 @@ from soundkeep.stores.pieces import check_fits, span
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_listing import Found, Listing
 from soundkeep.stores.s3_reading import Reading
-from soundkeep.stores.s3_requests import PHASES, Phases, Requests, start_of
+from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
 

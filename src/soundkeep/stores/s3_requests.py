@@ -11,7 +11,6 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from aiohttp import (
@@ -19,44 +18,23 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
 )
 from yarl import URL
 
-from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.digest import Digest
 from soundkeep.errors import StoreError, Unavailable
-from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
+from soundkeep.stores.http_reading import Connections
+from soundkeep.stores.http_service import COMMON, Phases, new_session, start_of, translated
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_answers import Answered, NotAnAnswer
 from soundkeep.stores.s3_bodies import Body, Piece, each
-from soundkeep.stores.s3_errors import NOT_S3, Refusal, translated
+from soundkeep.stores.s3_errors import NOT_S3, Refusal
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
 ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
 NO_HEADERS: Mapping[str, str] = {}
-COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
-PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """How long each phase of a request may take, in seconds."""
-
-    connect: float = 5
-    first_byte: float = 10
-    between_bytes: float = 10
-    written: float = 60  # from the last byte of a put to its answer
-
-    @classmethod
-    def within(cls, seconds: float) -> Phases:
-        """As usual, but none longer than that."""
-        return cls(**{name: min(usual, seconds) for name, usual in asdict(PHASES).items()})
-
-
-PHASES = Phases()
 
 
 class Answer(Protocol):
@@ -289,14 +267,6 @@ class _General:
         return await self._content.readany()
 
 
-async def start_of(answer: ClientResponse, most: int) -> bytes:
-    """The body, or its first bytes if it is longer; it may come in any number of pieces."""
-    body = b""
-    while len(body) < most and (piece := await answer.content.read(most - len(body))):
-        body += piece
-    return body
-
-
 async def _refusal(answer: ClientResponse) -> Refusal:
     return Refusal.read(answer.status, answer.headers, await start_of(answer, ERROR_BYTES))
 
@@ -317,18 +287,3 @@ def _sha256(body: bytes) -> str:
 
 def _checksum(digest: Digest) -> dict[str, str]:
     return {"x-amz-checksum-sha256": base64.b64encode(digest.raw).decode()}
-
-
-def new_session() -> ClientSession:
-    connector = TCPConnector(
-        limit=0,  # who calls at once is limited around the store
-        keepalive_timeout=IDLE_SECONDS,
-        socket_factory=new_socket,
-    )
-    return ClientSession(
-        connector=connector,
-        cookie_jar=DummyCookieJar(),
-        auto_decompress=False,
-        read_bufsize=PIPE_BYTES,
-        headers=COMMON,
-    )
