@@ -9,6 +9,7 @@ from typing import Any
 
 from soundkeep.settings import (
     DatabaseStoreSettings,
+    IpfsStoreSettings,
     LocalStoreSettings,
     MemoryStoreSettings,
     S3StoreSettings,
@@ -89,12 +90,19 @@ def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
     )
 
 
+def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
+
+    return ipfs_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
     "database": database,
     "s3": s3,
     "turso": turso,
+    "ipfs": ipfs,
 }
 
 
