@@ -34,10 +34,11 @@ from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
+from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.outages import Outages
+from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
-from soundkeep.copies.planning import replan_all
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
@@ -99,6 +100,7 @@ class House:
     aside: Aside
     revoker: Revoker
     renderer: Renderer
+    forgetter: Forgetter
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -123,6 +125,11 @@ class House:
     async def replan(self) -> None:
         """Runs placement over everything if the settings have changed since the last time."""
         await replan_all(self.keep.catalog, self.keep.rules)
+
+    async def replan_moved(self) -> None:
+        """Runs placement over what draining a store, or using it again, has changed."""
+        await replan_drained(self.keep.catalog, self.keep.rules)
+        await replan_if_asked(self.keep.catalog, self.keep.rules)
 
     async def listen(self, woken: Callable[[], None]) -> None:
         """Calls `woken` whenever another process makes work due (PostgreSQL only)."""
@@ -217,6 +224,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             aside=aside,
             revoker=Revoker(catalog, rules),
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
+            forgetter=Forgetter(catalog, law, frozenset(stores)),
         )
 
 

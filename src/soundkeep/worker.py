@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 Pair = tuple[Chore, str]
 
+REPLAN_SECONDS = 5.0  # between looks at what is being drained
 GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
 
 
@@ -63,7 +64,7 @@ class Worker:
             asyncio.create_task(self._every(self._settings.probe_seconds / 2, self._probe)),
             asyncio.create_task(self._count_for_ever()),
             asyncio.create_task(self._every(keep.settings.inbox.sweep_seconds, self._house.tidy)),
-            asyncio.create_task(self._once(self._house.replan)),
+            asyncio.create_task(self._replan_for_ever()),
             asyncio.create_task(self._house.renderer.work()),
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
@@ -182,6 +183,10 @@ class Worker:
     async def _count(self) -> None:
         counted = await self._catalog.read(coverage.count)
         await self._catalog.write(coverage.keep, counted)
+
+    async def _replan_for_ever(self) -> None:
+        await self._once(self._house.replan)
+        await self._every(REPLAN_SECONDS, self._house.replan_moved)
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -258,6 +258,18 @@ def note_kept(tx: Tx, copy_id: int) -> None:
     tx.run(kept.values(outcome=Removal.KEPT, confirmed_at=now(), copy_id=None))
 
 
+def note_forgotten(tx: Tx, copy_id: int) -> None:
+    """Writes into every receipt that waits for this copy that its store was forgotten."""
+    lost = update(removals).where(removals.c.copy_id == copy_id)
+    tx.run(lost.values(outcome=Removal.FORGOTTEN, confirmed_at=now(), copy_id=None))
+
+
+def note_sidecars_forgotten(tx: Tx, sidecar_ids: Collection[int]) -> None:
+    """The same of sidecars."""
+    lost = update(removals).where(removals.c.sidecar_id.in_(sidecar_ids))
+    tx.run(lost.values(outcome=Removal.FORGOTTEN, confirmed_at=now(), sidecar_id=None))
+
+
 def receipt(tx: Tx, track_id: str) -> Receipt | None:
     """The receipt of a deletion, or of what was withdrawn of a track that lives; None if neither
     ever was."""

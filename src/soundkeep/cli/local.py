@@ -98,6 +98,16 @@ class LocalService:
     async def retry(self, track_id: str | None, store: str | None) -> int:
         return await self._keep.retry(track_id=track_id, store=store)
 
+    async def drain(self, store: str) -> Document:
+        await self._keep.drain(store)
+        await self._house.replan_moved()
+        return await self._keep.store(store)
+
+    async def resume(self, store: str) -> Document:
+        await self._keep.resume(store)
+        await self._house.replan_moved()
+        return await self._keep.store(store)
+
     async def sync(self, order: Document) -> Document:
         operation, ids = Operation(order["operation"]), tuple(order.get("track_ids", ()))
         wanted = Wanted(**{**order, "operation": operation, "track_ids": ids})
