@@ -96,6 +96,14 @@ _LEASE_FOR_UPLOAD = claims.leasing(
         copies.c.due_at <= now(),
     ),
 )
+_LEASE_ONE = claims.leasing(
+    copies,
+    and_(
+        copies.c.id == bindparam("of_copy"),
+        copies.c.chore == Chore.COPY.value,
+        copies.c.due_at <= now(),
+    ),
+)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -312,6 +320,14 @@ def claim_for_upload(
         lease_seconds=lease_seconds,
     )
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
+
+
+def claim_one(tx: Tx, copy_id: int, *, holder: str, lease_seconds: float) -> Claimed | None:
+    """Leases a wanted copy that is due to whoever asked for it; None if it is not, or is leased."""
+    leased = claims.lease(
+        tx, _LEASE_ONE, {"of_copy": copy_id}, holder=holder, lease_seconds=lease_seconds
+    )
+    return next((Claimed(lease, copy_of(row)) for lease, row in leased), None)
 
 
 def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:

@@ -300,7 +300,7 @@ def page(tx: Tx, query: Query) -> Page:
         return Page([], None)  # no name holds it, and PostgreSQL refuses to look
     searched = matches(query.search, on_postgresql=tx.on_postgresql) if query.search else None
     order = (tracks.c.seq,) if searched is not None else (tracks.c.path, tracks.c.seq)
-    wanted = select_tracks().where(*_conditions(query)).order_by(*order)
+    wanted = select_tracks().where(*conditions(query)).order_by(*order)
     if searched is not None:
         wanted = wanted.where(searched)
     if query.cursor:
@@ -313,15 +313,16 @@ def page(tx: Tx, query: Query) -> Page:
     return Page([track_of(row) for row in rows[:limit]], cursor)
 
 
-def _conditions(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def conditions(query: Query) -> list[ColumnElement[bool]]:
+    """What a query asks of a track, but for its search."""
+    found: list[ColumnElement[bool]] = []
     if query.owner is not None:
-        conditions.append(tracks.c.owner == query.owner)
+        found.append(tracks.c.owner == query.owner)
     if query.visibility is not None:
-        conditions.append(tracks.c.visibility == query.visibility.value)
+        found.append(tracks.c.visibility == query.visibility.value)
     if query.prefix:
-        conditions += [tracks.c.path >= query.prefix, tracks.c.path < _after_prefix(query.prefix)]
-    return conditions
+        found += [tracks.c.path >= query.prefix, tracks.c.path < _after_prefix(query.prefix)]
+    return found
 
 
 def _after_prefix(prefix: str) -> str:
