@@ -17,7 +17,7 @@ from soundkeep.catalog import imports, sidecars, speech, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import segments, speeches
 from soundkeep.catalog.speech import Speech
-from soundkeep.copies import passes
+from soundkeep.copies import passes, planning
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
     DEFAULT_SEGMENT_LAYOUT,
