@@ -13,6 +13,7 @@ from soundkeep.settings import (
     MemoryStoreSettings,
     S3StoreSettings,
     StoreSettings,
+    SupabaseStoreSettings,
     TursoStoreSettings,
     database_url,
     reveal,
@@ -89,12 +90,28 @@ def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
     )
 
 
+def supabase(name: str, settings: SupabaseStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.supabase import SupabaseStore  # noqa: PLC0415
+
+    return SupabaseStore(
+        name,
+        settings.url,
+        settings.bucket,
+        reveal(settings.service_key),
+        single_put_bytes=settings.single_put_bytes,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
     "database": database,
     "s3": s3,
     "turso": turso,
+    "supabase": supabase,
 }
 
 

@@ -23,9 +23,9 @@ from xml.sax.saxutils import escape
 
 from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, StoreError
+from soundkeep.stores.http_bodies import Piece
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly, grouped
-from soundkeep.stores.s3_bodies import Piece
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import encoded
