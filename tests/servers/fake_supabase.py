@@ -171,7 +171,7 @@ class FakeSupabase:
             return web.json_response(body, status=refused.http)
 
     def allow(self, request: web.Request, lenient: bool = False) -> bool:
-        """Whether the key is the service's. Where a route is lenient, a wrong one sees no bucket."""
+        """Whether the key is the service's. A lenient route shows a wrong one no bucket."""
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         if key == SERVICE_KEY:
             return True

@@ -68,11 +68,10 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before), lane)
-    named = _tracks(names)
-    named_before = None if names_before is None else _tracks(names_before)
-    sidecar_planning.replan(tx, blob, rules, named, named_before, current)
-    for track in named:
-        want_renditions(tx, track, rules, lane)
+    sidecar_planning.replan(tx, blob, rules, names, names_before, current)
+    for name in names:
+        if isinstance(name, Track):
+            want_renditions(tx, name, rules, lane)
 
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
@@ -153,11 +152,6 @@ def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
     last = digests[-1].hex if digests else ""
     facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
     return len(digests)
-
-
-def _tracks(names: Sequence[Name]) -> list[Track]:
-    """Those of the names that have sidecars."""
-    return [name for name in names if isinstance(name, Track)]
 
 
 def _placeable(copy: Copy) -> bool:

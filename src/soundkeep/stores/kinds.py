@@ -9,6 +9,7 @@ from typing import Any
 
 from soundkeep.settings import (
     DatabaseStoreSettings,
+    IpfsStoreSettings,
     LocalStoreSettings,
     MemoryStoreSettings,
     S3StoreSettings,
@@ -105,12 +106,19 @@ def supabase(name: str, settings: SupabaseStoreSettings, place: Place) -> Store:
     )
 
 
+def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
+
+    return ipfs_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
     "database": database,
     "s3": s3,
     "turso": turso,
+    "ipfs": ipfs,
     "supabase": supabase,
 }
 

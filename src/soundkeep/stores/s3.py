@@ -44,6 +44,7 @@ from soundkeep.stores.interface import (
 from soundkeep.stores.pieces import check_fits
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_listing import Found, Listing
+from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
@@ -201,9 +202,7 @@ class S3Store:
         await self.delete(LIE_KEY)
 
     async def _put_note(self, locator: str, note: bytes, checksum: Digest | None = None) -> None:
-        await self._requests.put_held(
-            self._full(locator), [note], Digest.of(note), JSON, checksum=checksum
-        )
+        await self._requests.put_part(self._full(locator), Part.of(note), JSON, checksum=checksum)
 
     def _headers(self, source: Source) -> dict[str, str]:
         """What is said of the object, for whoever serves it from here."""
