@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "supabase")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -246,6 +246,16 @@ class S3StoreSettings(_StoreTable):
         return prefix.strip("/")
 
 
+class SupabaseStoreSettings(_StoreTable):
+    """A bucket of Supabase Storage, by its own REST. Without a path, `url` is the project's."""
+
+    kind: Literal["supabase"]
+    url: Annotated[str, AfterValidator(_safe_address)] = Field(pattern=r"^https?://[^\s?#@]+$")
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    service_key: SecretReference
+    single_put_bytes: int = Field(6 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go by tus
+
+
 class KuboSettings(_Table):
     """A node with Kubo's RPC, open or behind a password or a token."""
 
@@ -346,7 +356,8 @@ StoreSettings = Annotated[
     | DatabaseStoreSettings
     | S3StoreSettings
     | TursoStoreSettings
-    | IpfsStoreSettings,
+    | IpfsStoreSettings
+    | SupabaseStoreSettings,
     Field(discriminator="kind"),
 ]
 

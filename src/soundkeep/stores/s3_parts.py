@@ -17,9 +17,9 @@ from typing import Any
 from soundkeep.digest import Digest
 from soundkeep.errors import Corrupt, NotFound, Truncated
 from soundkeep.stores.files import OpenFile, open_regular
+from soundkeep.stores.http_bodies import Piece, Pieces, each
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly, grouped
-from soundkeep.stores.s3_bodies import Piece, Pieces, each
 
 READ_BYTES = 1024 * 1024
 

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import (
     ClientPayloadError,
@@ -23,12 +23,20 @@ from yarl import URL
 
 from soundkeep.digest import Digest
 from soundkeep.errors import StoreError, Unavailable
+from soundkeep.stores.http_bodies import Body, each
 from soundkeep.stores.http_reading import Connections
-from soundkeep.stores.http_service import COMMON, Phases, new_session, start_of, translated
+from soundkeep.stores.http_service import (
+    COMMON,
+    Answer,
+    General,
+    Phases,
+    new_session,
+    start_of,
+    translated,
+)
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_answers import Answered, NotAnAnswer
-from soundkeep.stores.s3_bodies import Body, each
 from soundkeep.stores.s3_errors import NOT_S3, Refusal
 from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
@@ -36,21 +44,6 @@ from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
 ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
 NO_HEADERS: Mapping[str, str] = {}
-
-
-class Answer(Protocol):
-    """An answer whose body is being read."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def content_length(self) -> int | None: ...
-
-    async def piece(self) -> bytes:
-        """The next bytes, a whole chunk where that is easy; empty at the end."""
-        ...
 
 
 class Requests:
@@ -104,7 +97,7 @@ class Requests:
                     self._connections.release(answer)
             self._measures = False
         async with self.get("GET", key, headers) as general:
-            yield _General(general)
+            yield General(general)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Sends the source as it comes, and answers the headers of the answer.
@@ -250,19 +243,6 @@ class Requests:
 
     def _what(self, method: str, key: str) -> str:
         return f"{self.name}: {method} {key}".rstrip()
-
-
-class _General:
-    """An answer of the general client."""
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.content_length = response.content_length
-        self._content = response.content
-
-    async def piece(self) -> bytes:
-        return await self._content.readany()
 
 
 async def _refusal(answer: ClientResponse) -> Refusal:
