@@ -19,6 +19,7 @@ from soundkeep.cli import (
     examining,
     importing,
     plans,
+    rebuilding,
     removing,
     rendering,
     serving,
@@ -55,6 +56,7 @@ app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
