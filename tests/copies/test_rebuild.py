@@ -86,12 +86,12 @@ class Lost:
     async def compared(self) -> Comparison:
         return await compare(self.live, self.empty)
 
-    async def edit(self, key: str, **ours: Any) -> None:
+    async def edit(self, at: str, /, **ours: Any) -> None:
         """Changes what a sidecar says, as a person with an editor would."""
         disk = self.bench.stage.stores["disk"]
-        document = json.loads(b"".join([piece async for piece in disk.open(key)]))
+        document = json.loads(b"".join([piece async for piece in disk.open(at)]))
         document["soundkeep"] |= ours
-        await disk.put(Key(key), BytesSource(json.dumps(document).encode()))
+        await disk.put(Key(at), BytesSource(json.dumps(document).encode()))
 
 
 @pytest.fixture
