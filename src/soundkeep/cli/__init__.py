@@ -20,6 +20,7 @@ from soundkeep.cli import (
     importing,
     migrating,
     plans,
+    rebuilding,
     removing,
     rendering,
     serving,
@@ -57,6 +58,7 @@ app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
