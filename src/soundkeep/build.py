@@ -140,15 +140,13 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
     async with AsyncExitStack() as closing:
         catalog = await _opened_catalog(settings, closing)
         stores = _make_stores(settings, catalog)
-        rules = placed.with_sidecars_only_in(
-            {name for name, store in stores.items() if store.caps.sidecars}
-        )
         _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+        rules = placed.within({name: store.caps for name, store in stores.items()})
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
