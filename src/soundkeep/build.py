@@ -148,13 +148,13 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
     async with AsyncExitStack() as closing:
         catalog = await opened_catalog(settings, closing)
         stores = make_stores(settings, catalog)
-        rules = rules_of(settings, stores)
         _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+        rules = rules_of(settings, stores)  # by now they know what they take
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
@@ -386,8 +386,7 @@ def bounded_store(settings: Settings, name: str) -> Store:
 
 def rules_of(settings: Settings, stores: Mapping[str, Store]) -> Rules:
     """Placement, as far as these stores can follow it. Raises `SettingsError`."""
-    able = {name for name, store in stores.items() if store.caps.sidecars}
-    return Rules.of(settings).with_sidecars_only_in(able)
+    return Rules.of(settings).within({name: store.caps for name, store in stores.items()})
 
 
 def _check_redirects(settings: Settings, stores: Mapping[str, Store]) -> None:
