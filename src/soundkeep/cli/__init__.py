@@ -22,6 +22,7 @@ from soundkeep.cli import (
     plans,
     removing,
     rendering,
+    scrubbing,
     serving,
     showing,
     speaking,
@@ -56,6 +57,7 @@ app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
+app.command("scrub")(scrubbing.scrub)
 app.command("retry")(standing.retry)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
