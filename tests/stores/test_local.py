@@ -210,9 +210,9 @@ async def test_two_stores_never_keep_one_and_the_same_file(
     await other.write_marker("id-2")
     source = file_source(tmp_path / "landed", b"sound")
     await asyncio.gather(store.put(Key("x"), source), other.put(Key("x"), source))
-    await other.close()
     assert not store.path_of("x").samefile(other.path_of("x"))
     assert await read(store, "x") == await read(other, "x") == b"sound"
+    await other.close()
 
 
 async def test_a_repair_writes_new_bytes_and_never_links(store: LocalStore, tmp_path: Path) -> None:
