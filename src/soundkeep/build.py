@@ -37,6 +37,7 @@ from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.migrating import Migrator
+from soundkeep.copies.orphans import Comparer
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
@@ -106,6 +107,7 @@ class House:
     forgetter: Forgetter
     migrator: Migrator
     scrubber: Scrubber
+    comparer: Comparer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -230,6 +232,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
+            comparer=Comparer(catalog, stores),
             scrubber=_make_scrubber(settings, keep, outages),
         )
 

@@ -19,6 +19,7 @@ from soundkeep.cli import (
     examining,
     importing,
     migrating,
+    orphans,
     plans,
     removing,
     rendering,
@@ -58,6 +59,7 @@ app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("scrub")(scrubbing.scrub)
+app.command("orphans")(orphans.orphans)
 app.command("retry")(standing.retry)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
