@@ -61,6 +61,7 @@ from soundkeep.model import (
     Receipt,
     Sidecar,
     StoreState,
+    Subject,
     Synced,
     Track,
     Visibility,
@@ -550,10 +551,10 @@ def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
 def _list(tx: Tx, query: Query, views: _Views) -> Listed:
     page = tracks.page(tx, query)
     digests = [track.blob.digest for track in page.items]
-    held, beside = copies.of_blobs(tx, digests), defaultdict[str, list[Sidecar]](list)
+    held, beside = copies.of_blobs(tx, digests), defaultdict[Subject, list[Sidecar]](list)
     for sidecar in sidecars.of_blobs(tx, digests):
-        beside[sidecar.track_id].append(sidecar)
-    found = [views.of(t, held.get(t.blob.digest, ()), beside[t.id]) for t in page.items]
+        beside[sidecar.subject].append(sidecar)
+    found = [views.of(t, held.get(t.blob.digest, ()), beside[t.subject]) for t in page.items]
     return Listed(found, page.next_cursor)
 
 

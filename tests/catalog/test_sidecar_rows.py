@@ -92,7 +92,7 @@ async def note(catalog: Catalog, claimed: ClaimedSidecar, revision: int = 1) -> 
 async def write(catalog: Catalog, store: str = "disk") -> None:
     """As the worker does, without a store."""
     claimed = await claim(catalog, Chore.WRITE_SIDECAR, store)
-    track = await catalog.read(tracks.find, claimed.sidecar.track_id)
+    track = await catalog.read(tracks.find, claimed.sidecar.subject.name)
     assert track is not None
     assert await note(catalog, claimed, track.revision)
 
@@ -124,7 +124,7 @@ async def rows(catalog: Catalog, blob: Blob = BLOB) -> list[Sidecar]:
 
 
 async def states(catalog: Catalog) -> dict[tuple[str, str], SidecarState]:
-    return {(each.store, each.track_id): each.state for each in await rows(catalog)}
+    return {(each.store, each.subject.name): each.state for each in await rows(catalog)}
 
 
 async def is_due(catalog: Catalog, chore: Chore, store: str = "disk") -> bool:
@@ -280,7 +280,7 @@ async def test_the_receipt_of_a_deletion_waits_for_each_sidecar(catalog: Catalog
 
 
 async def outcome(catalog: Catalog, sidecar: Sidecar) -> Removal:
-    receipt = await catalog.read(tracks.receipt, sidecar.track_id)
+    receipt = await catalog.read(tracks.receipt, sidecar.subject.name)
     assert receipt is not None
     at = (sidecar.store, sidecar.key)
     return next(line.outcome for line in receipt.lines if (line.store, line.key) == at)

@@ -85,7 +85,7 @@ def test_speech_lies_in_every_store_to_keep_by_its_digest_and_in_no_public_one()
 async def test_what_landed_is_wanted_wherever_it_belongs(catalog: Catalog) -> None:
     assert await catalog.write(say), "the inbox has the only copy"
     assert await wishes(catalog) == SAID
-    assert await catalog.read(speech.naming, BLOB.digest) == [SegmentName()]
+    assert await catalog.read(speech.naming, BLOB.digest) == [SegmentName("key", 1)]
     assert await catalog.read(copies.is_named, BLOB.digest)
     await passes.replan_all(catalog, RULES)
     assert await wishes(catalog) == SAID

@@ -33,7 +33,8 @@ SOUND = wav(60_000, seed=1)
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     inbox: Any = {"linger_seconds": 0}
-    async with build.opened(Settings(data=tmp_path, inbox=inbox)) as house:
+    policy: Any = {"ack_copies": 2}
+    async with build.opened(Settings(data=tmp_path, inbox=inbox, policy=policy)) as house:
         yield house
 
 

@@ -164,6 +164,12 @@ def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
     return _found(tx, track.id)
 
 
+def rise(tx: Tx, track: Track) -> Track:
+    """The track at its next revision: something else that its sidecars tell has changed."""
+    tx.run(update(tracks).where(tracks.c.id == track.id).values(revision=tracks.c.revision + 1))
+    return _found(tx, track.id)
+
+
 def bury(tx: Tx, track: Track) -> None:
     """Removes the name and leaves a tombstone."""
     tx.run(delete(tracks).where(tracks.c.id == track.id))

@@ -78,11 +78,10 @@ def replan(
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
     apply(tx, blob, difference(current, after, before, rules.drained), lane)
-    named = _tracks(names)
-    named_before = None if names_before is None else _tracks(names_before)
-    sidecar_planning.replan(tx, blob, rules, named, named_before, current)
-    for track in named:
-        want_renditions(tx, track, rules, lane)
+    sidecar_planning.replan(tx, blob, rules, names, names_before, current)
+    for name in names:
+        if isinstance(name, Track):
+            want_renditions(tx, name, rules, lane)
 
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
@@ -134,11 +133,6 @@ def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
     blob = blobs.take(tx, digest)
     if blob is not None:
         replan(tx, blob, rules, lane=Lane.BULK)
-
-
-def _tracks(names: Sequence[Name]) -> list[Track]:
-    """Those of the names that have sidecars."""
-    return [name for name in names if isinstance(name, Track)]
 
 
 def _placeable(copy: Copy) -> bool:

@@ -35,6 +35,7 @@ from soundkeep.model import (
     SidecarState,
     Standing,
     StoreState,
+    Subject,
     Synced,
     Track,
 )
@@ -73,7 +74,7 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
         if track.asked.get(rule.name) is not order.operation.asked:
             names_before = tracks.naming(tx, track.blob.digest)
             asked = tracks.ask(tx, track, rule.name, order.operation.asked)
-            sidecars.follow(tx, asked.blob.digest, track_id, asked.revision)
+            sidecars.follow(tx, asked.blob.digest, asked.subject, asked.revision)
             receipts.replan_noting(tx, asked, rules, names_before)
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
@@ -90,7 +91,7 @@ class _View:
 
     found: dict[str, Track]
     copies: dict[Digest, list[Copy]]
-    sidecars: dict[tuple[str, str], Sidecar]  # by track and store
+    sidecars: dict[tuple[Subject, str], Sidecar]  # by whose they are and store
     names: dict[Digest, list[Track]]
     removed_at: dict[tuple[str, str], float]
     stores: dict[str, StoreState]
@@ -104,7 +105,7 @@ class _View:
         return cls(
             found,
             copies.of_blobs(tx, digests),
-            {(each.track_id, each.store): each for each in sidecars.of_blobs(tx, digests)},
+            {(each.subject, each.store): each for each in sidecars.of_blobs(tx, digests)},
             tracks.naming_any(tx, digests),
             tracks.removed_at(tx, ids),
             store_rows.known(tx),
@@ -135,7 +136,7 @@ class _View:
         copy = next((c for c in self._of(track, rule) if c.key == _key(track, rule)), None)
         due = _due_to_have(copy) + self._sidecar_due_to_have(track, rule)
         held = self.copies.get(track.blob.digest, ())
-        beside = [each for (of, _), each in self.sidecars.items() if of == track.id]
+        beside = [each for (of, _), each in self.sidecars.items() if of == track.subject]
         published = self.fronts.published(track, held, beside)
         return Synced(
             track.id,
@@ -154,7 +155,7 @@ class _View:
         kept = self._kept_for_others(track, rule)
         going = [copy for copy in here if copy.key not in kept]
         operation = Operation.DELETE
-        sidecar = self.sidecars.get((track.id, rule.name))
+        sidecar = self.sidecars.get((track.subject, rule.name))
         if going or sidecar:
             due = _due_to_be_rid_of(going, sidecar)
             why = self._why([*going, *filter(None, [sidecar])], rule)
@@ -168,7 +169,7 @@ class _View:
         return Synced(track.id, operation, rule.name, Standing.GONE, since=at, cached_until=until)
 
     def _sidecar_due_to_have(self, track: Track, rule: StoreRule) -> tuple[Chore, ...]:
-        sidecar = self.sidecars.get((track.id, rule.name))
+        sidecar = self.sidecars.get((track.subject, rule.name))
         if rule.sidecars is None or (sidecar and sidecar.state is SidecarState.WRITTEN):
             return ()
         return (Chore.WRITE_SIDECAR,)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, renditions, sidecars, tracks
+from soundkeep.catalog import blobs, copies, renditions, sidecars, speech, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
@@ -29,7 +29,6 @@ from soundkeep.model import (
     CopyState,
     Lane,
     Receipt,
-    SegmentName,
     Track,
     Visibility,
     Wish,
@@ -97,7 +96,7 @@ def record(
         renditions.made(tx, new.rendition, track.id)
     if change is not None:
         planning.apply(tx, blob, change, lane)
-        sidecar_planning.want(tx, blob, track, rules, held)
+        sidecar_planning.want(tx, blob, [track], rules, held)
         planning.want_renditions(tx, track, rules, lane)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
@@ -123,9 +122,11 @@ def record_speech(
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     names = planning.names_of(tx, blob.digest) if held else []
     name_it()
-    after = place(blob, [*names, SegmentName()], rules)
+    said = speech.naming(tx, blob.digest)
+    after = place(blob, [*names, *said], rules)
     change = difference(held, after, place(blob, names, rules), rules.drained)
     planning.apply(tx, blob, change, lane)
+    sidecar_planning.want(tx, blob, [each for each in said if each not in names], rules, held)
     needed = bool(change.want or change.keep) or not _is_settled(held)
     if needed:
         _landed(tx, blob, inbox)
@@ -155,7 +156,7 @@ def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) ->
     track, change = _name(tx, new, blob, rules, held)
     if change is not None:
         planning.apply(tx, blob, change, lane)
-        sidecar_planning.want(tx, blob, track, rules, held)
+        sidecar_planning.want(tx, blob, [track], rules, held)
     return track
 
 
@@ -186,7 +187,7 @@ def change(
         raise RevisionChanged(f"the track is at revision {now.revision}, not {track.revision}")
     names_before = tracks.naming(tx, track.blob.digest)
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
-    sidecars.follow(tx, track.blob.digest, track.id, changed.revision)
+    sidecars.follow(tx, track.blob.digest, track.subject, changed.revision)
     if visibility is not track.visibility:
         receipts.replan_noting(tx, changed, rules, names_before)
         _change_renditions(tx, changed, rules)
