@@ -13,6 +13,7 @@ from servers.postgres import Postgres, running_postgres
 from servers.rclone_s3 import running_rclone
 from servers.s3_plain import Bucket
 from servers.seaweed import SeaweedFS, running_seaweed
+from servers.sqld import Sqld, running_sqld
 
 # Machines are shared: how long an example takes, or takes to make, says nothing.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,6 +60,13 @@ def rclone_s3() -> Iterator[Bucket]:
     """A bucket in rclone's S3, for the whole run."""
     with running_rclone() as bucket:
         yield bucket
+
+
+@pytest.fixture(scope="session")
+def sqld() -> Iterator[Sqld]:
+    """A server of libSQL for the whole run. A test that kills it starts one of its own."""
+    with running_sqld() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -24,14 +24,14 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import claims, copies, coverage, sidecars, tracks
+from soundkeep.catalog import claims, copies, coverage, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import MAX_PAGE, Query
-from soundkeep.copies import syncing
+from soundkeep.copies import draining, syncing
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.fronts import Fronts
@@ -61,6 +61,7 @@ from soundkeep.model import (
     Receipt,
     Sidecar,
     StoreState,
+    Subject,
     Synced,
     Track,
     Visibility,
@@ -129,6 +130,8 @@ class Status:
     failing: list[Copy]
     failing_sidecars: list[Sidecar]
     one_device: bool  # whether every copy lies on the same device of this machine
+    scrubbed: dict[str, scrubs.Figures]  # what scrubs of each store have done
+    scrub_modes: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """The same over HTTP and on the command line."""
@@ -159,8 +162,23 @@ class Status:
             "copies": share.states if share else {},
             "bytes_present": share.bytes_present if share else 0,
             "resting": share.resting if share else 0,
+            "leaving": share.leaving if share else 0,
+            "draining_since": shown.when(known.draining_at) if known else None,
             "failing": share.failing if share else 0,
             "sidecars": msgspec.to_builtins(share.sidecars if share else SidecarCoverage()),
+            "scrub": self._scrub_json(name, share),
+        }
+
+    def _scrub_json(self, name: str, share: StoreCoverage | None) -> dict[str, Any]:
+        figures = self.scrubbed.get(name, scrubs.Figures())
+        return {
+            "mode": self.scrub_modes.get(name),
+            "full_pass_at": shown.when(figures.full_pass_at),
+            "oldest_proof_at": shown.when(share.oldest_proof_at) if share else None,
+            "copies_read": figures.copies_read,
+            "bytes_read": figures.bytes_read,
+            "found": figures.found,
+            "healed": figures.healed,
         }
 
 
@@ -456,6 +474,24 @@ class Keep:
             raise NoSuchStore(f"there is no store {store}")
         return await self.catalog.write(_due_now, store, digest)
 
+    async def drain(self, name: str) -> None:
+        """Begins to empty a store: the worker, or `replan_moved`, has its copies leave.
+
+        Raises `NoSuchStore`, `StoreNeeded`.
+        """
+        await self.catalog.write(draining.drain, name, self.rules)
+
+    async def resume(self, name: str) -> None:
+        """Takes a store that is being drained into use again. Raises `NoSuchStore`."""
+        await self.catalog.write(draining.resume, name, self.rules)
+
+    async def store(self, name: str) -> dict[str, Any]:
+        """One store's health, as JSON. Raises `NoSuchStore`."""
+        for store in (await self.status()).stores_json():
+            if store["name"] == name:
+                return store
+        raise NoSuchStore(f"there is no store {name}")
+
     # --- how things stand -------------------------------------------------------------------
 
     async def status(self, *, failing: int = 20) -> Status:
@@ -470,6 +506,8 @@ class Keep:
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
             failing_sidecars=await self.catalog.read(sidecars.failing, failing),
             one_device=await asyncio.to_thread(share_one_device, self.settings),
+            scrubbed=await self.catalog.read(scrubs.figures),
+            scrub_modes={name: table.scrub for name, table in self.settings.stores.items()},
         )
 
     async def check(self, *, limit: int = 100) -> Checked:
@@ -513,10 +551,10 @@ def _sidecars(tx: Tx, track_id: str) -> list[Sidecar]:
 def _list(tx: Tx, query: Query, views: _Views) -> Listed:
     page = tracks.page(tx, query)
     digests = [track.blob.digest for track in page.items]
-    held, beside = copies.of_blobs(tx, digests), defaultdict[str, list[Sidecar]](list)
+    held, beside = copies.of_blobs(tx, digests), defaultdict[Subject, list[Sidecar]](list)
     for sidecar in sidecars.of_blobs(tx, digests):
-        beside[sidecar.track_id].append(sidecar)
-    found = [views.of(t, held.get(t.blob.digest, ()), beside[t.id]) for t in page.items]
+        beside[sidecar.subject].append(sidecar)
+    found = [views.of(t, held.get(t.blob.digest, ()), beside[t.subject]) for t in page.items]
     return Listed(found, page.next_cursor)
 
 

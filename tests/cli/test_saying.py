@@ -67,6 +67,22 @@ def test_what_was_said_is_told_in_words(run: Program, tmp_path: Path) -> None:
     assert marks.read_text().startswith("WEBVTT\n")
 
 
+def test_a_substitute_speaks_where_the_engine_is_out(tmp_path: Path) -> None:
+    config = tmp_path / "soundkeep.toml"
+    config.write_text(
+        '[speech.engines.offline]\nkind = "espeak"\n'
+        '[speech.engines.faraway]\nkind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\n'
+        'models = ["tts-1"]\nvoices = ["nova"]\ncaptions = false\ntries = 1\n'
+    )
+    run = program(tmp_path / "data", SOUNDKEEP_CONFIG=str(config))
+    asked = ("say", "Good night.", "--engine", "faraway", "--voice", "nova")
+    assert b"faraway" in run(*asked, "--json", fails=3).stderr
+    out = tmp_path / "out.mp3"
+    told = run(*asked, "--or", "offline/en-us", "--out", out).stdout
+    assert b"by the substitute offline" in told
+    assert out.stat().st_size > 1000
+
+
 def test_standard_input_is_said_and_sound_goes_to_standard_output(run: Program) -> None:
     piped = run("say", "--out", "-", "--format", "wav", given=b"From a pipe.\n")
     assert piped.stdout[:4] == b"RIFF"
@@ -93,9 +109,9 @@ def test_figures_and_voices_are_listed(run: Program, tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_said_is_one_line_on_stderr(run: Program, tmp_path: Path) -> None:
     latin = tmp_path / "latin.txt"
     latin.write_bytes("Caf\u00e9".encode("latin-1"))
-    assert b"UTF-8" in run("say", "--file", latin, "--json", fails=1).stderr
-    assert b"no letter" in run("say", "...", "--json", fails=1).stderr
-    assert b"'nobody'" in run("say", "Hi.", "--voice", "nobody", "--json", fails=1).stderr
+    assert b"UTF-8" in run("say", "--file", latin, "--json", fails=3).stderr
+    assert b"no letter" in run("say", "...", "--json", fails=3).stderr
+    assert b"'nobody'" in run("say", "Hi.", "--voice", "nobody", "--json", fails=3).stderr
     assert b"not both" in run("say", "Hi.", "--file", latin, fails=2).stderr
     assert b".vtt" in run("say", "Hi.", "--timings", "a.txt", fails=2).stderr
 

@@ -525,8 +525,13 @@ async def test_open_calls_whose_lease_ran_out_are_unknown_though_nobody_asks(
 # --- a machine in trouble -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("error", [errors.CatalogUnavailable, errors.DiskFull])
 async def test_a_catalog_that_is_out_when_the_call_ends_loses_no_take(
-    house: House, generation: Generation, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+    house: House,
+    generation: Generation,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
 ) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     engine.may_end.clear()
@@ -537,7 +542,7 @@ async def test_a_catalog_that_is_out_when_the_call_ends_loses_no_take(
     async def out(*given: object, **more: object) -> object:
         if len(failures) < 2:
             failures.append(given)
-            raise errors.CatalogUnavailable
+            raise error
         return await real(*given, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:

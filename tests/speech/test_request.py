@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from soundkeep.errors import BadInput, BadMetadata, BadPath, BadSpeech, BadText
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.request import FIELDS, speech_request
+from soundkeep.speech.request import FIELDS, Substitute, speech_request
 
 
 def test_a_text_is_enough() -> None:
@@ -39,11 +39,12 @@ def test_every_field_is_kept() -> None:
         "segment_by": "sentence",
         "timings": False,
     }
-    request = speech_request(fields)
-    assert set(fields) == set(FIELDS)
-    assert {name: getattr(request, name) for name in set(FIELDS) - {"text"}} | {
+    request = speech_request({**fields, "substitutes": ["offline", "openai/nova"]})
+    assert {*fields, "substitutes"} == set(FIELDS)
+    assert {name: getattr(request, name) for name in set(fields) - {"text"}} | {
         "text": request.shown
     } == fields
+    assert request.substitutes == (Substitute("offline", None), Substitute("openai", "nova"))
 
 
 def test_a_field_of_null_is_as_good_as_none() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,6 +170,19 @@ async def test_refused_takes_are_swept_when_their_days_are_over(house: House) ->
     await house.tidy()
     assert not file.exists()
     assert await house.aside.refused() == []
+
+
+async def test_a_file_whose_row_was_never_written_is_swept_when_it_is_old(house: House) -> None:
+    folder = (await house.aside.file((await refused_take(house)).id)).parent
+    young, old = folder / "young", folder / "old"
+    for file in (young, old):
+        file.write_bytes(SOUND)
+    days = house.keep.settings.speech.keep_refused_days
+    long_ago = time.time() - (days + 2) * 86_400
+    os.utime(old, (long_ago, long_ago))
+    await house.tidy()
+    assert (young.exists(), old.exists()) == (True, False)
+    assert len(await house.aside.refused()) == 1
 
 
 # --- revoking -------------------------------------------------------------------------------

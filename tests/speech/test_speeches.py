@@ -19,8 +19,9 @@ from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, OverBudget, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
 from soundkeep.settings import EspeakEngineSettings, Settings, SpeechSettings
+from soundkeep.speech.kept import Kept
 from soundkeep.speech.request import speech_request
-from soundkeep.speech.speeches import Answer, Kept
+from soundkeep.speech.speeches import Answer
 from sounds import wav
 from speech.scripted import ScriptedEngine, accept
 

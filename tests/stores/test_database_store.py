@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -17,6 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from servers.growth import growth
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import (
     Corrupt,
@@ -26,7 +25,7 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.stores import database, sql
+from soundkeep.stores import rows, sql
 from soundkeep.stores.database import DatabaseStore, remove_generation
 from soundkeep.stores.interface import Key
 from soundkeep.testing import BytesSource
@@ -111,7 +110,7 @@ async def test_a_generation_that_a_manifest_names_cannot_be_removed(store: Datab
 async def test_a_list_of_many_pages_is_complete(
     store: DatabaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LISTED_AT_ONCE", 2)
+    monkeypatch.setattr(rows, "LISTED_AT_ONCE", 2)
     for number in range(5):
         await store.put(Key(f"{number}"), BytesSource(b"x"))
     assert await listed(store) == ["0", "1", "2", "3", "4"]
@@ -316,49 +315,15 @@ def execute_plainly(url: str, statement: str) -> None:
 
 # --- the process ----------------------------------------------------------------------------
 
-LARGE_PUT = """
-import asyncio, os, resource, sys
-from dataclasses import dataclass
-from soundkeep.digest import Digest
-from soundkeep.stores.database import DatabaseStore
-from soundkeep.stores.interface import Key
-
-PIECE = os.urandom(1_000_000)
-COUNT = 80
-
-class Large:
-    size_bytes = COUNT * len(PIECE)
-    digest = Digest(bytes(32))
-    media_type = "audio/mpeg"
-    cache_seconds = None
-    file = None
-    async def open(self, start=0, stop=None):
-        for _ in range(COUNT):
-            yield PIECE
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-async def main():
-    store = DatabaseStore("backup", sys.argv[1])
-    await store.write_marker("id-1")
-    before = peak()
-    await store.put(Key("x"), Large())
-    seen = 0
-    async for piece in store.open("x"):
-        seen += len(piece)
-    assert seen == Large.size_bytes
-    print((peak() - before) // 1024)
-
-asyncio.run(main())
-"""
-
 
 def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(database_url: str) -> None:
     """80 MB pass through; the store is never closed."""
-    command = [sys.executable, "-c", LARGE_PUT, database_url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert int(done.stdout) < 40  # MiB
+    assert growth("database", database_url, 80) < 40  # MiB
+
+
+@pytest.mark.drill
+def test_half_a_gigabyte_takes_no_more_memory(database_url: str) -> None:
+    assert growth("database", database_url, 500) < 40  # MiB
 
 
 async def test_a_put_that_was_given_up_while_the_file_was_locked_never_appears(

@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from sqlalchemy.engine import make_url
 
+from servers.sqld import Sqld
 from soundkeep.errors import SettingsError
 from soundkeep.settings import STORE_KINDS, StoreSettings, load
 from soundkeep.stores.database import DatabaseStore
@@ -144,6 +145,37 @@ async def test_a_bucket_without_an_endpoint_is_one_of_aws_in_its_region(
 def test_settings_that_no_bucket_has_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=rf"stores\.far\.{next(iter(wrong))}"):
         settings_with(S3 | wrong)
+
+
+# --- turso ----------------------------------------------------------------------------------
+
+TURSO = {"kind": "turso", "url": "libsql://audio.turso.io"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "audio.turso.io"},
+        {"url": "http://audio.turso.io"},
+        {"url": "libsql://audio.turso.io?authToken=secret"},
+        {"url": "libsql://somebody:secret@audio.turso.io"},
+        {"token": "secret"},
+    ],
+    ids=lambda wrong: " ".join(f"{name} {value}" for name, value in wrong.items()),
+)
+def test_settings_that_no_libsql_database_has_are_refused_and_not_repeated(
+    wrong: dict[str, Any],
+) -> None:
+    with pytest.raises(SettingsError, match=rf"stores\.far\.{next(iter(wrong))}") as refused:
+        settings_with(TURSO | wrong)
+    assert "secret" not in str(refused.value)
+
+
+async def test_a_server_of_ones_own_needs_no_token(tmp_path: Path, sqld: Sqld) -> None:
+    store = made(tmp_path, TURSO | {"url": sqld.new_database(), "max_bytes": 10})
+    await store.write_marker("id-1")
+    assert (store.caps.max_bytes, await store.read_marker()) == (10, "id-1")
+    await store.close()
 
 
 def settings_with(table: dict[str, Any]) -> None:

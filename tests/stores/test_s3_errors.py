@@ -21,7 +21,8 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
-from soundkeep.stores.s3_errors import Refusal, translated
+from soundkeep.stores.http_service import translated
+from soundkeep.stores.s3_errors import Refusal
 
 HTML = b"<!DOCTYPE html><html><title>503</title><body>Code: whatever</body></html>"
 NO_HEADERS: Mapping[str, str] = {}

@@ -57,9 +57,9 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
+from soundkeep.stores.http_service import Phases
 from soundkeep.stores.interface import Key, Stat
 from soundkeep.stores.s3 import S3Store
-from soundkeep.stores.s3_requests import Phases
 from soundkeep.stores.s3_signing import Credentials
 from soundkeep.testing.sources import BytesSource
 

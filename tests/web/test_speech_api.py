@@ -53,6 +53,7 @@ def test_a_speech_answers_all_its_fields_and_is_a_hit_the_next_time(server: Serv
     assert (first["cached"], first["segments"], first["segments_generated"]) == (False, 2, 2)
     assert first["characters_paid"] == len(FIRST) + len(SECOND)
     assert (first["words"], first["timing_source"], first["format"]) == (14, "provider", "mp3")
+    assert first["temporary"] is False
 
     second = said(server, TEXT)
     assert (second["cached"], second["segments_generated"], second["characters_paid"]) == (
@@ -63,6 +64,14 @@ def test_a_speech_answers_all_its_fields_and_is_a_hit_the_next_time(server: Serv
     assert {name: second[name] for name in ("key", "track_id", "url", "duration_seconds")} == {
         name: first[name] for name in ("key", "track_id", "url", "duration_seconds")
     }
+
+
+def test_a_substitute_is_named_in_the_answer(server: Server) -> None:
+    text = "Whoever can may say this."
+    plain = said(server, text, engine="offline", substitutes=["offline/en-us"])
+    assert (plain["substitute"], plain["engine"]) == (False, "offline")
+    wrong = post(server, text, substitutes="offline")
+    assert (wrong.status, wrong.json["code"]) == (400, "bad_speech")
 
 
 def test_a_speech_is_a_track_of_its_owner_in_the_collection(server: Server) -> None:

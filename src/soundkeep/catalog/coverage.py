@@ -31,14 +31,17 @@ class SidecarCoverage(msgspec.Struct, frozen=True):
 
 
 class StoreCoverage(msgspec.Struct, frozen=True):
-    """One store's share. `resting` copies are no longer placed there; they are in `states` too."""
+    """One store's share. `resting` copies are no longer placed there, `leaving` ones wait for the
+    copy law or for their removal; both are in `states` too."""
 
     store: str
     states: dict[str, int] = {}
     bytes_present: int = 0
     resting: int = 0
+    leaving: int = 0
     failing: int = 0
     sidecars: SidecarCoverage = SidecarCoverage()
+    oldest_proof_at: float | None = None  # of its present copies
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -97,6 +100,7 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
             func.count().label("copies"),
             func.sum(blobs.c.size_bytes).label("bytes"),
             failing.label("failing"),
+            func.min(copies.c.verified_at).label("proven_at"),
         )
         .join(blobs, blobs.c.digest == copies.c.digest)
         .group_by(copies.c.store, copies.c.state, copies.c.wish)
@@ -105,17 +109,24 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
     for row in tx.run(groups):
         before = shares.get(row.store) or StoreCoverage(row.store)
         here = row.state == CopyState.PRESENT
+        leaves = row.wish == Wish.LEAVE or row.state == CopyState.UNWANTED
         shares[row.store] = StoreCoverage(
             row.store,
             {**before.states, row.state: before.states.get(row.state, 0) + row.copies},
             before.bytes_present + (int(row.bytes) if here else 0),
             before.resting + (row.copies if row.wish == Wish.REST else 0),
+            before.leaving + (row.copies if leaves else 0),
             before.failing + row.failing,
+            oldest_proof_at=_older(before.oldest_proof_at, row.proven_at if here else None),
         )
     for store, beside in sidecars.by_store(tx).items():
         share = shares.get(store) or StoreCoverage(store)
         shares[store] = msgspec.structs.replace(share, sidecars=SidecarCoverage(*beside))
     return [shares[name] for name in sorted(shares)]
+
+
+def _older(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 def _missing(tx: Tx) -> int:

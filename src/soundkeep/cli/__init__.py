@@ -18,9 +18,13 @@ from soundkeep.cli import (
     adding,
     examining,
     importing,
+    migrating,
+    orphans,
     plans,
+    rebuilding,
     removing,
     rendering,
+    scrubbing,
     serving,
     showing,
     speaking,
@@ -51,10 +55,14 @@ app.command("say")(speaking.say)
 app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
+app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
+app.command("scrub")(scrubbing.scrub)
+app.command("orphans")(orphans.orphans)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")

@@ -79,6 +79,10 @@ def say(
     segment_by: Annotated[
         str | None, typer.Option(help="paragraph, sentence or limit: what is paid for as one.")
     ] = None,
+    substitutes: Annotated[
+        list[str] | None,
+        typer.Option("--or", help="ENGINE or ENGINE/VOICE that may speak if the engine cannot."),
+    ] = None,
     timings: Annotated[
         Path | None, typer.Option(help="Write when words are heard: a file .vtt or .json.")
     ] = None,
@@ -110,6 +114,7 @@ def say(
         "collection": collection,
         "owner": owner,
         "segment_by": segment_by,
+        "substitutes": substitutes or None,
     }
     fields = {name: value for name, value in given.items() if value is not None}
     of_plan = {"budget": budget, "rate": rate, "window": window}
@@ -203,6 +208,8 @@ async def _leave(service: Service, track: Document, wish: _Wish) -> str:
 def _told(speech: Document) -> str:
     """Length, and what it cost."""
     length = f"{duration(speech['duration_seconds'])}, {speech['words']} words"
+    if speech["substitute"]:
+        length += f", by the substitute {speech['engine']}"
     if speech["cached"]:
         return f"{length}; it was there: nothing paid"
     generated, of = speech["segments_generated"], speech["segments"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from pathlib import Path
 
 import structlog
@@ -27,6 +28,7 @@ from soundkeep.model import Blob, Lane, Segment
 from soundkeep.writing import writing
 
 PAGE = 100
+ROW_SECONDS = 86_400  # longer than a row is written after its file
 
 log = structlog.get_logger()
 
@@ -100,7 +102,8 @@ class Aside:
             await asyncio.to_thread(shutil.move, take, self._folder / name)
 
     async def sweep(self) -> int:
-        """Removes what was kept for long enough; answers how many takes that were."""
+        """Removes what was kept for long enough; answers how many takes that were. A file whose row
+        was never written goes too, once it is as old."""
         swept = 0
         while old := await self._catalog.read(
             refusals.expired, self._host, self._keep_seconds, PAGE
@@ -109,7 +112,16 @@ class Aside:
                 (self._folder / refusal.file).unlink(missing_ok=True)
             await self._catalog.write(refusals.forget, [refusal.id for refusal in old])
             swept += len(old)
-        return swept
+        return swept + await asyncio.to_thread(self._sweep_files)
+
+    def _sweep_files(self) -> int:
+        if not self._folder.is_dir():
+            return 0
+        youngest = time.time() - self._keep_seconds - ROW_SECONDS
+        old = [file for file in self._folder.iterdir() if file.stat().st_mtime < youngest]
+        for file in old:
+            file.unlink(missing_ok=True)
+        return len(old)
 
     async def _find(self, take_id: int) -> tuple[Refusal, Path]:
         refusal = await self._catalog.read(refusals.find, take_id)

@@ -304,13 +304,13 @@ class Leader:
             await self._catalog.write(_write_broken_off, call, outcome)
 
     async def _insist(self, act: Callable[[], Awaitable[R]]) -> R:
-        """Again and again while the catalog is out, for as long as a lease lasts: what was paid for
-        is worth waiting."""
+        """Again and again while the catalog is out or its disk is full, for as long as a lease
+        lasts: what was paid for is worth waiting."""
         deadline = time.monotonic() + self._lease_seconds
         while True:
             try:
                 return await act()
-            except CatalogUnavailable:
+            except (CatalogUnavailable, DiskFull):
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(AGAIN_SECONDS)

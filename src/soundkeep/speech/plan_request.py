@@ -20,7 +20,8 @@ from soundkeep.speech.request import SpeechRequest, speech_request
 from soundkeep.speech.text import normalise
 
 OF_PLANS = ("texts", "voices", "name", "budget", "rate", "window", "order", "standing")
-FIELDS = (*OF_PLANS, *(field for field in OF_SPEECH if field != "metadata"))
+OF_ONE = ("metadata", "substitutes")  # a plan waits until its engine can
+FIELDS = (*OF_PLANS, *(field for field in OF_SPEECH if field not in OF_ONE))
 MAX_RATE = 100_000
 MAX_BUDGET = 1_000_000_000
 DAY_SECONDS = 86_400

@@ -17,9 +17,10 @@ from soundkeep.errors import NoSuchSpeech, NoTiming
 from soundkeep.model import Money, Segment
 from soundkeep.shown import audio_url, is_kept
 from soundkeep.speech.engines.interface import Voice
+from soundkeep.speech.kept import Kept
 from soundkeep.speech.script import Script
 from soundkeep.speech.segments import split
-from soundkeep.speech.speeches import Answer, Kept, Speeches
+from soundkeep.speech.speeches import Answer, Speeches
 from soundkeep.speech.text import normalise, words
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.speech.timing import Source, Timing
@@ -48,7 +49,9 @@ class Records:
         if kept.chosen.request.timings and untimed:
             await self.timing(found.key, kept.chosen.request.language)
             found = await self.find(kept.chosen.key, track.id)
-        return speech_json(found, base_url, cached=answer.hit, kept=kept)
+        return speech_json(
+            found, base_url, cached=answer.hit, substitute=answer.substitute, kept=kept
+        )
 
     async def public(self, key: str, base_url: str) -> tuple[dict[str, Any], str | None]:
         """The speech of any key as JSON, and where everybody may play it. Raises `NoSuchSpeech`."""
@@ -86,7 +89,12 @@ class Records:
 
 
 def speech_json(
-    found: Spoken, base_url: str, *, cached: bool = True, kept: Kept | None = None
+    found: Spoken,
+    base_url: str,
+    *,
+    cached: bool = True,
+    substitute: bool = False,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """A speech. Found by a key it cost nothing; `kept` says what it cost whoever had it said."""
     first = found.segments[0] if found.segments else None
@@ -100,6 +108,7 @@ def speech_json(
         "cid": None,
         "engine": first.engine if first else None,
         "voice": first.voice if first else None,
+        "substitute": substitute,
         "model": first.model if first else None,
         "format": found.format,
         "media_type": found.blob.sound.media_type,

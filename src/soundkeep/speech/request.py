@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
 from soundkeep.errors import BadSpeech, BadText
@@ -32,18 +32,29 @@ FIELDS = (
     "metadata",
     "segment_by",
     "timings",
+    "substitutes",
 )
 CODINGS = ("mp3", "opus", "aac", "flac", "wav", "pcm", "ulaw", "alaw")
 DEFAULT_FORMAT = "mp3"
 MAX_SPEED = 10
 MAX_NAME_CHARS = 200
 MAX_SHOWN_CHARS = 40
+MAX_SUBSTITUTES = 8
 
 # A coding, and at most a sampling rate and a bit rate: `opus`, `wav_22050`, `mp3_44100_128`.
 _FORMAT = re.compile(rf"(?:{'|'.join(CODINGS)})(?:_[1-9][0-9]{{0,6}}){{0,2}}\Z")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{1,8}){0,4}\Z")
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Substitute:
+    """Who may speak if the engine that was asked for cannot: with the engine's own model, and its
+    usual voice if none is named."""
+
+    engine: str
+    voice: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,11 @@ class SpeechRequest:
     metadata: Mapping[str, Any]
     segment_by: By
     timings: bool
+    substitutes: tuple[Substitute, ...] = ()
+
+    def instead(self, other: Substitute) -> SpeechRequest:
+        """The same words by another engine, which knows nothing of this one's settings."""
+        return replace(self, engine=other.engine, voice=other.voice, model=None, settings={})
 
     def segments(self, max_chars: int) -> list[Segment]:
         """The text in segments that an engine takes which takes so many characters at once."""
@@ -116,6 +132,7 @@ def speech_request(fields: Mapping[str, object]) -> SpeechRequest:
         metadata=metadata_object(given.get("metadata", {})),
         segment_by=field("segment_by", _segment_by, "paragraph"),
         timings=field("timings", _truth, True),
+        substitutes=field("substitutes", _substitutes, ()),
     )
 
 
@@ -186,6 +203,19 @@ def _truth(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise BadSpeech(f"{field} is true or false, not {_short(value)}")
     return value
+
+
+def _substitutes(field: str, value: object) -> tuple[Substitute, ...]:
+    if not isinstance(value, list) or len(value) > MAX_SUBSTITUTES:
+        raise BadSpeech(
+            f"{field} is a list of at most {MAX_SUBSTITUTES}: 'ENGINE' or 'ENGINE/VOICE'"
+        )
+    return tuple(_substitute(field, each) for each in value)
+
+
+def _substitute(field: str, value: object) -> Substitute:
+    engine, slash, voice = _words(field, value).partition("/")
+    return Substitute(_name(field, engine), _name(field, voice) if slash else None)
 
 
 def _words(field: str, value: object) -> str:

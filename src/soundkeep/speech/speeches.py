@@ -14,55 +14,40 @@ assemble it, which costs no money.
 from __future__ import annotations
 
 import asyncio
-import textwrap
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from contextlib import aclosing
 from typing import Any, TypeVar
 
-from soundkeep.catalog import blobs, copies, speech, tracks
-from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.speech import Worth
+import structlog
+
+from soundkeep.catalog import speech
+from soundkeep.catalog.database import Catalog
 from soundkeep.copies.placement import Rules
-from soundkeep.errors import OverBudget, SoundkeepError, Unplayable
-from soundkeep.intake import recording
+from soundkeep.errors import (
+    BadSpeech,
+    EngineError,
+    EngineRefused,
+    OverBudget,
+    SoundkeepError,
+    TakeRefused,
+)
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import Blob, Copy, Lane, Money, Segment, Track, Visibility
+from soundkeep.model import Money, Segment, Track, Visibility
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import SpeechSettings
 from soundkeep.speech.assembly import Assembler, row_of
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.generation import Generation, Said
+from soundkeep.speech.kept import Kept, There, find, look, title_of, track_as, write_one_take
 from soundkeep.speech.request import SpeechRequest
 from soundkeep.speech.script import Script
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.speech.timing import Timing
 
 COLLECTION = "speech"  # of what was asked for without one
-TITLE_CHARS = 80
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A speech as it lies in the stores, and what it cost this caller."""
-
-    chosen: Chosen
-    blob: Blob
-    generated: int = 0  # segments for which the engine was called on behalf of this caller
-    characters_paid: int = 0
-    cost: Money = Money()  # noqa: RUF009 - a frozen value
-
-
-@dataclass(frozen=True, slots=True)
-class There:
-    """A speech that lies in the stores, and where, as the catalog had it when it was asked."""
-
-    chosen: Chosen
-    blob: Blob
-    copies: tuple[Copy, ...]
-    segment: Segment | None  # if that is all of it
-    worth: Sequence[Worth]  # else
 
 
 class Answer:
@@ -71,6 +56,13 @@ class Answer:
     chosen: Chosen
     hit: bool  # whether all of it was there when it was asked for
     segments_done = 0  # of `chosen.segments`, so far
+    substitute = False  # whether the engine is not the one that was asked for
+
+    async def begun(self) -> None:
+        """Waits for the first byte, after which only what is kept can fail. Raises the same as
+        `kept`."""
+        async with aclosing(self.pieces()) as pieces:
+            await anext(pieces, b"")
 
     async def kept(self) -> Kept:
         """The speech, once it is kept. Raises what `Speeches.say` names."""
@@ -113,18 +105,46 @@ class Speeches:
     async def say(self, request: SpeechRequest) -> Answer:
         """What was asked for: there already, or on its way. The request's owner pays.
 
-        Raises what `Chooser.choose` names and `CatalogUnavailable`; what is said of the answer
-        later raises besides `EngineError`, `OverBudget`, `TakeRefused`, `WriteFailed`,
-        `JailFailed` and `Unplayable`.
+        A request that allows substitutes is answered once somebody speaks. Raises what
+        `Chooser.choose` names and `CatalogUnavailable`; what is said of the answer later raises
+        besides `EngineError`, `OverBudget`, `TakeRefused`, `WriteFailed`, `JailFailed` and
+        `Unplayable`.
         """
-        return await self.answer(await self.chooser.choose(request))
+        if not request.substitutes:
+            return await self.answer(await self.chooser.choose(request))
+        return await self._by_whoever_can(request)
+
+    async def _by_whoever_can(self, request: SpeechRequest) -> Answer:
+        """By the engine that was asked for or else the first substitute that begins to speak, all
+        of it and under the key of who does. Raises what the engine that was asked for said."""
+        try:
+            return await self._begun(request)
+        except EngineRefused:
+            raise  # who asks in another way need not be told by another voice
+        except (EngineError, OverBudget, TakeRefused) as error:
+            why = error
+        for other in request.substitutes:
+            try:
+                answer = await self._begun(request.instead(other))
+            except (BadSpeech, EngineError, OverBudget, TakeRefused) as error:
+                log.warning("no substitute", engine=other.engine, why=str(error))
+            else:
+                answer.substitute = True
+                return answer
+        raise why
+
+    async def _begun(self, request: SpeechRequest) -> Answer:
+        answer = await self.answer(await self.chooser.choose(request))
+        if not answer.hit:
+            await answer.begun()
+        return answer
 
     async def answer(self, chosen: Chosen) -> Answer:
         """The same for a request of which all is decided."""
         if chosen.is_one_take:
             said = await self._generation.ask(chosen.asked[0], chosen.request.owner)
             return _OneTake(chosen, said, self._started(self._note(chosen, said)))
-        found = await self._catalog.read(_find, chosen.key)
+        found = await self._catalog.read(find, chosen.key)
         if found is not None:
             self._generation.counts.heard(chosen.request.owner, chosen.key, found.worth)
             return _Whole(self, chosen, Kept(chosen, found.blob))
@@ -133,7 +153,7 @@ class Speeches:
     async def look(self, chosen: Chosen) -> There | None:
         """The speech if all of it is kept. It counts as heard only once somebody says `heard`, so
         that whoever serves it often need not ask each time. Raises `CatalogUnavailable`."""
-        return await self._catalog.read(_look, chosen)
+        return await self._catalog.read(look, chosen)
 
     def heard(self, there: There) -> None:
         """It was heard, and nothing was paid for that."""
@@ -154,7 +174,7 @@ class Speeches:
         new = NewTrack(
             owner=request.owner,
             path=f"{collection}/{kept.chosen.key}.{kept.blob.sound.extension}",
-            title=_title(request.shown),
+            title=title_of(request.shown),
             visibility=Visibility(self._settings.visibility),
             metadata=dict(request.metadata),
         )
@@ -163,7 +183,7 @@ class Speeches:
     async def track_as(self, kept: Kept, collection: str, new: NewTrack) -> Track:
         """The same as a track of its own path and title. Raises `CatalogUnavailable`."""
         return await self._catalog.write(
-            _track, kept.chosen.key, collection, new, kept.blob, self._rules
+            track_as, kept.chosen.key, collection, new, kept.blob, self._rules
         )
 
     def file(self, answer: Answer) -> asyncio.Task[tuple[Kept, Track]]:
@@ -214,11 +234,11 @@ class Speeches:
     async def _note(self, chosen: Chosen, said: Said) -> Kept:
         """Writes down that one segment is the speech, whether or not its caller is still there."""
         segment = await said.segment()
-        found = await self._catalog.read(_find, chosen.key)
+        found = await self._catalog.read(find, chosen.key)
         if found is not None and found.blob.digest == segment.digest:
             blob = found.blob
         else:
-            blob = await self._catalog.write(_write_one_take, row_of(chosen, segment.digest))
+            blob = await self._catalog.write(write_one_take, row_of(chosen, segment.digest))
         if not said.paid:
             return Kept(chosen, blob)
         return Kept(chosen, blob, 1, segment.characters, segment.cost)
@@ -347,66 +367,6 @@ class _Coming(Answer):
 
     def _join(self) -> None:
         self._assembly, self._is_first = self._speeches.join(self.chosen)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    blob: Blob
-    worth: Sequence[Worth]
-
-
-def _find(tx: Tx, key: str) -> _Found | None:
-    """A speech whose sound is there, and what it was made of."""
-    found = speech.find_speech(tx, key)
-    blob = blobs.find(tx, found.digest) if found is not None and found.digest else None
-    if found is None or blob is None:
-        return None
-    return _Found(blob, speech.worth_of(tx, found.segments))
-
-
-def _look(tx: Tx, chosen: Chosen) -> There | None:
-    """As `_find`. One take is what its segment is by now, which may have been spoken anew."""
-    found = _find(tx, chosen.key)
-    if found is None:
-        return None
-    where = tuple(copies.of_blob(tx, found.blob.digest))
-    if not chosen.is_one_take:
-        return There(chosen, found.blob, where, None, found.worth)
-    segment = speech.find(tx, chosen.segment_keys[0])
-    if segment is None or segment.digest != found.blob.digest:
-        return None
-    return There(chosen, found.blob, where, segment, ())
-
-
-def _track(tx: Tx, key: str, collection: str, new: NewTrack, blob: Blob, rules: Rules) -> Track:
-    """The track that is there, unless its audio is another by now, or a new one."""
-    known = speech.track_of(tx, key, new.owner, collection)
-    there = tracks.find(tx, known) if known else None
-    if there is not None and there.blob.digest == blob.digest:
-        return there
-    track = recording.name_kept(
-        tx, replace(new, replace=True), blob, rules=rules, lane=Lane.INTERACTIVE
-    )
-    speech.note_track(tx, key, new.owner, collection, track.id)
-    return track
-
-
-def _title(shown: str) -> str:
-    """The first words, on one line."""
-    line = "".join(char if char.isprintable() else " " for char in shown[: 4 * TITLE_CHARS])
-    return textwrap.shorten(line, TITLE_CHARS, placeholder=" \u2026") or line.strip()[:TITLE_CHARS]
-
-
-def _write_one_take(tx: Tx, row: speech.Speech) -> Blob:
-    """Names the segment's sound as the speech, unless it was withdrawn in the meantime. Raises
-    `Unplayable`."""
-    assert row.digest is not None
-    blob = blobs.take(tx, row.digest)
-    [segment] = speech.find_all(tx, row.segments, hold=True)
-    if blob is None or segment.digest != row.digest:
-        raise Unplayable(f"the segment {segment.key} was withdrawn")
-    speech.record_speech(tx, row)
-    return blob
 
 
 def _sum(amounts: Iterable[Money]) -> Money:

@@ -1,9 +1,4 @@
-"""A store in a database: SQLite or PostgreSQL, rows of 256 KiB.
-
-    manifests   key → generation, size: what is visible
-    chunks      (generation, number) → bytes
-    drafts      generations that no manifest names: being written, or replaced and to be removed
-    marker      the store's id
+"""A store in a database: SQLite or PostgreSQL, rows of 256 KiB as `rows` lays them out.
 
 A put writes chunks under a new generation, a few in each short transaction, and last the manifest
 in a durable one: so nothing stays open while the source is slow, and an object appears whole. To
@@ -19,34 +14,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Delete,
-    Double,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Select,
-    Table,
-    Text,
-    Update,
-    delete,
-    func,
-    insert,
-    literal_column,
-    select,
-    update,
-)
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, Delete, Update, func, insert, select
 
-from soundkeep.digest import CHUNK_BYTES, chunk_count, chunk_span, chunks_touching
+from soundkeep.digest import CHUNK_BYTES, chunk_span, chunks_touching
 from soundkeep.errors import Corrupt, NotFound, Truncated, Unavailable
 from soundkeep.stores.interface import (
     MARKER_KEY,
@@ -59,62 +33,14 @@ from soundkeep.stores.interface import (
     Stat,
 )
 from soundkeep.stores.pieces import check_fits, exactly, regrouped, span
+from soundkeep.stores.rows import REMOVED_AT_ONCE, Manifest, Tables, chunks_wanted
 from soundkeep.stores.sql import READERS, Database, create, database, transact
 from soundkeep.stores.threads import Draft, Threads
 
 BATCH_CHUNKS = 8
 READ_AT_ONCE = 4  # chunks in one transaction: 1 MiB
-REMOVED_AT_ONCE = 32
-LISTED_AT_ONCE = 256
-
-_Text = Text().with_variant(Text(collation="C"), "postgresql")  # ordered by bytes, as SQLite does
 
 R = TypeVar("R")
-
-
-class Tables:
-    """The store's tables, on PostgreSQL in a schema."""
-
-    def __init__(self, schema: str | None) -> None:
-        self.all = MetaData(schema=schema)
-        self.manifests = Table(
-            "manifests",
-            self.all,
-            Column("key", _Text, primary_key=True),
-            Column("generation", BigInteger, nullable=False, unique=True),
-            Column("size_bytes", BigInteger, nullable=False),
-            Column("sha256", LargeBinary, nullable=False),  # as announced, for who reads by hand
-            Column("media_type", Text, nullable=False),
-            Column("created_at", Double, nullable=False),
-        )
-        self.chunks = Table(
-            "chunks",
-            self.all,
-            Column("generation", BigInteger, primary_key=True, autoincrement=False),
-            Column("number", Integer, primary_key=True, autoincrement=False),
-            Column("data", LargeBinary, nullable=False),
-        )
-        self.drafts = Table(
-            "drafts",
-            self.all,
-            Column("generation", BigInteger, primary_key=True, autoincrement=False),
-            Column("since", Double, nullable=False),
-        )
-        self.marker = Table("marker", self.all, Column("id", Text, primary_key=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """One visible object."""
-
-    key: str
-    generation: int
-    size_bytes: int
-    created_at: float
-
-    @property
-    def stat(self) -> Stat:
-        return Stat(self.key, self.size_bytes, str(self.generation), self.created_at)
 
 
 class DatabaseStore:
@@ -171,7 +97,8 @@ class DatabaseStore:
         numbers = list(chunks_touching(start, stop)) if start < stop else []
         for number in numbers:
             if number not in held and (number - numbers[0]) % READ_AT_ONCE == 0:
-                held = await self._read(partial(self._chunks, manifest.generation, number, stop))
+                at = number * CHUNK_BYTES
+                held = await self._read(partial(self._chunks, manifest.generation, at, stop))
             first, last = chunk_span(number, manifest.size_bytes)
             data = held.pop(number, None)
             if data is None or len(data) != last - first:
@@ -220,17 +147,15 @@ class DatabaseStore:
         create(self._database, self._tables.all)
 
     def _marker(self, connection: Connection) -> str | None:
-        return connection.execute(select(self._tables.marker.c.id)).scalars().first()
+        return connection.execute(self._tables.marker_id()).scalars().first()
 
     def _mark(self, connection: Connection, store_id: str) -> None:
         lock_key(connection, MARKER_KEY)
-        connection.execute(delete(self._tables.marker))
-        connection.execute(insert(self._tables.marker).values(id=store_id))
+        for statement in self._tables.mark(store_id):
+            connection.execute(statement)
 
     def _old_drafts(self, seconds: float, connection: Connection) -> Sequence[int]:
-        drafts = self._tables.drafts
-        old = select(drafts.c.generation).where(drafts.c.since <= now(connection) - seconds)
-        return connection.execute(old).scalars().all()
+        return connection.execute(self._tables.old_drafts(seconds)).scalars().all()
 
     # --- objects ----------------------------------------------------------------------------
 
@@ -246,41 +171,30 @@ class DatabaseStore:
         return await self._writers.run(draft.publish, held)
 
     async def _manifest(self, locator: str) -> Manifest | None:
-        statement = self._select_manifests().where(self._tables.manifests.c.key == locator)
+        statement = self._tables.manifest(locator)
         row = await self._read(lambda connection: connection.execute(statement).one_or_none())
         return Manifest(*row) if row else None
 
     def _page(self, prefix: str, after: str, connection: Connection) -> Sequence[Manifest]:
-        key = self._tables.manifests.c.key
-        statement = self._select_manifests().where(key >= prefix, key > after).order_by(key)
-        return [Manifest(*row) for row in connection.execute(statement.limit(LISTED_AT_ONCE))]
-
-    def _select_manifests(self) -> Select[str, int, int, float]:
-        columns = self._tables.manifests.c
-        return select(columns.key, columns.generation, columns.size_bytes, columns.created_at)
+        rows = connection.execute(self._tables.page(prefix, after))
+        return [Manifest(*row) for row in rows]
 
     def _begin(
         self, locator: str, start: int, stop: int | None, connection: Connection
     ) -> tuple[Manifest | None, dict[int, bytes]]:
         """The manifest, and the first chunks of the range."""
-        statement = self._select_manifests().where(self._tables.manifests.c.key == locator)
-        row = connection.execute(statement).one_or_none()
+        row = connection.execute(self._tables.manifest(locator)).one_or_none()
         if row is None:
             return None, {}
         manifest = Manifest(*row)
         end = manifest.size_bytes if stop is None else min(stop, manifest.size_bytes)
-        first = max(start, 0) // CHUNK_BYTES
-        return manifest, self._chunks(manifest.generation, first, end, connection)
+        return manifest, self._chunks(manifest.generation, start, end, connection)
 
     def _chunks(
-        self, generation: int, first: int, stop: int, connection: Connection
+        self, generation: int, start: int, stop: int, connection: Connection
     ) -> dict[int, bytes]:
-        """A few chunks at once: `first` and those after it that begin before the byte `stop`."""
-        chunks = self._tables.chunks.c
-        last = min(first + READ_AT_ONCE, chunk_count(stop))
-        wanted = select(chunks.number, chunks.data).where(
-            chunks.generation == generation, chunks.number >= first, chunks.number < last
-        )
+        """A few chunks at once: the one with the byte `start`, and those after it."""
+        wanted = self._tables.some_chunks(generation, *chunks_wanted(start, stop, READ_AT_ONCE))
         found = {row.number: row.data for row in connection.execute(wanted)}
         for number, data in found.items():
             if not isinstance(data, bytes):  # SQLite keeps any type there
@@ -301,7 +215,7 @@ class RowDraft(Draft):
         self.generation = secrets.randbits(62)
         self._database = database
         self._tables = tables
-        self._key = str(key)
+        self._key = key
         self._source = source
         self._written = 0  # chunks in transactions before this one
 
@@ -322,27 +236,18 @@ class RowDraft(Draft):
 
     def _add(self, batch: list[bytes], connection: Connection) -> None:
         if self._written:
-            self._still_ours(connection, update(self._tables.drafts).values(since=now(connection)))
+            self._still_ours(connection, self._tables.touch(self.generation))
         else:
-            _make_draft(connection, self._tables, self.generation)
+            connection.execute(self._tables.begin(self.generation))
         self._insert(connection, batch)
 
     def _finish(self, last: list[bytes], connection: Connection) -> int | None:
-        lock_key(connection, self._key)
+        lock_key(connection, str(self._key))
         if self._written:
-            self._still_ours(connection, delete(self._tables.drafts))
+            self._still_ours(connection, self._tables.end(self.generation))
         self._insert(connection, last)
-        replaced = _take_manifest(connection, self._tables, self._key)
-        connection.execute(
-            insert(self._tables.manifests).values(
-                key=self._key,
-                generation=self.generation,
-                size_bytes=self._source.size_bytes,
-                sha256=self._source.digest.raw,
-                media_type=self._source.media_type,
-                created_at=now(connection),
-            )
-        )
+        replaced = _take_manifest(connection, self._tables, str(self._key))
+        connection.execute(self._tables.add_manifest(self._key, self._source, self.generation))
         self._refuse_abandoned()  # a database that is busy may have kept us for half a minute
         return replaced
 
@@ -355,8 +260,7 @@ class RowDraft(Draft):
             connection.execute(insert(self._tables.chunks), rows)
 
     def _still_ours(self, connection: Connection, change: Update | Delete) -> None:
-        mine = change.where(self._tables.drafts.c.generation == self.generation)
-        if connection.execute(mine).rowcount != 1:
+        if connection.execute(change).rowcount != 1:
             raise Unavailable(f"{self._key} was reaped while it was written")
 
 
@@ -367,43 +271,22 @@ def remove_generation(database: Database, tables: Tables, generation: int) -> No
 
 
 def _remove_some(tables: Tables, generation: int, connection: Connection) -> bool:
-    """Whether there may be more. Without a row in `drafts` a manifest names the generation."""
-    draft, chunks = tables.drafts, tables.chunks
-    ours = draft.c.generation == generation
-    if connection.execute(select(draft).where(ours).with_for_update()).first() is None:
-        return False
-    some = select(chunks.c.number).where(chunks.c.generation == generation).limit(REMOVED_AT_ONCE)
-    numbers = connection.execute(some).scalars().all()
-    connection.execute(
-        delete(chunks).where(chunks.c.generation == generation, chunks.c.number.in_(numbers))
-    )
-    if len(numbers) < REMOVED_AT_ONCE:
-        connection.execute(delete(draft).where(ours))
-    return len(numbers) == REMOVED_AT_ONCE
+    """Whether there may be more."""
+    lock, some, draft = tables.remove_some(generation)
+    connection.execute(lock)
+    removed = connection.execute(some).rowcount
+    connection.execute(draft)
+    return removed == REMOVED_AT_ONCE
 
 
 def _take_manifest(connection: Connection, tables: Tables, key: str) -> int | None:
     """Removes the manifest and makes its generation a draft, which is answered."""
-    taken = delete(tables.manifests).where(tables.manifests.c.key == key)
-    generation = connection.execute(taken.returning(tables.manifests.c.generation)).scalar()
-    if generation is not None:
-        _make_draft(connection, tables, generation)
-    return generation
-
-
-def _make_draft(connection: Connection, tables: Tables, generation: int) -> None:
-    row = insert(tables.drafts).values(generation=generation, since=now(connection))
-    connection.execute(row)
+    draft, taken = tables.unname(key)
+    connection.execute(draft)
+    return connection.execute(taken).scalar()
 
 
 def lock_key(connection: Connection, key: str) -> None:
     """Until the end of the transaction nobody else changes the key, not even one not there yet."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
-
-
-def now(connection: Connection) -> ColumnElement[float]:
-    """The database's clock, in seconds since the epoch."""
-    if connection.dialect.name == "postgresql":
-        return literal_column("extract(epoch FROM clock_timestamp())", Double)
-    return literal_column("(julianday('now') - 2440587.5) * 86400.0", Double)

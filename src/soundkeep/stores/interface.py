@@ -34,8 +34,8 @@ with their cause kept. `NotFound` comes only from `open`, and from nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -93,7 +93,26 @@ class Caps:
     marks: bool = True  # a marker can be written; without it absence never proves loss
     links: bool = False  # a first put may take over a local file without reading it
     max_bytes: int | None = None  # of one object
-    types: frozenset[str] | None = None  # media types it takes; None is all
+    types: frozenset[str] | None = None  # media types it takes, maybe as `audio/*`; None is all
+
+    def within(self, max_bytes: int | None, types: Collection[str] | None) -> Caps:
+        """The same with further limits, such as a bucket's own."""
+        limits = [limit for limit in (self.max_bytes, max_bytes) if limit is not None]
+        ours, theirs = self.types, None if types is None else frozenset(types)
+        both = ours if theirs is None else theirs
+        if ours is not None and theirs is not None:
+            both = frozenset(
+                [each for each in ours if is_among(each, theirs)]
+                + [each for each in theirs if is_among(each, ours)]
+            )
+        return replace(self, max_bytes=min(limits, default=None), types=both)
+
+
+def is_among(media_type: str, types: Collection[str] | None) -> bool:
+    """Whether the types, some of them maybe as `audio/*`, hold this one. None holds all."""
+    if types is None:
+        return True
+    return media_type in types or f"{media_type.partition('/')[0]}/*" in types
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,4 +226,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Gives back connections, threads and files. Calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A store whose place is made by whoever sets it up, and not by `write_marker`."""
+
+    async def prepare(self) -> str:
+        """Makes the place if it is missing; answers what a person may still do there."""
         ...

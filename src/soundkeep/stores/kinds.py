@@ -9,10 +9,13 @@ from typing import Any
 
 from soundkeep.settings import (
     DatabaseStoreSettings,
+    IpfsStoreSettings,
     LocalStoreSettings,
     MemoryStoreSettings,
     S3StoreSettings,
     StoreSettings,
+    SupabaseStoreSettings,
+    TursoStoreSettings,
     database_url,
     reveal,
 )
@@ -51,8 +54,8 @@ def database(name: str, settings: DatabaseStoreSettings, place: Place) -> Store:
 
 
 def s3(name: str, settings: S3StoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415
     from soundkeep.stores.s3 import S3Store  # noqa: PLC0415 - 400 ms that others do without
-    from soundkeep.stores.s3_requests import Phases  # noqa: PLC0415
 
     endpoint = settings.endpoint or f"https://s3.{settings.region}.amazonaws.com"
     token = settings.session_token
@@ -75,11 +78,48 @@ def s3(name: str, settings: S3StoreSettings, place: Place) -> Store:
     )
 
 
+def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.turso import TursoStore  # noqa: PLC0415
+
+    return TursoStore(
+        name,
+        settings.url.replace("libsql://", "https://", 1),
+        reveal(settings.token) if settings.token else None,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
+def supabase(name: str, settings: SupabaseStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.supabase import SupabaseStore  # noqa: PLC0415
+
+    return SupabaseStore(
+        name,
+        settings.url,
+        settings.bucket,
+        reveal(settings.service_key),
+        single_put_bytes=settings.single_put_bytes,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
+def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
+
+    return ipfs_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
     "database": database,
     "s3": s3,
+    "turso": turso,
+    "ipfs": ipfs,
+    "supabase": supabase,
 }
 
 

@@ -1,4 +1,4 @@
-"""What a refusal or a broken connection means: one error of ours for each, in one clear line.
+"""What a refusal means: one error of ours for each, in one clear line.
 
 The code in the answer's XML decides where it is known, else the HTTP status: some servers put
 their XML into a namespace, some answer HTML, and a HEAD has no body at all. What a line says comes
@@ -9,11 +9,8 @@ signed URL and no secret gets out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-import aiohttp
 
 from soundkeep.errors import (
     Corrupt,
@@ -29,9 +26,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
-from soundkeep.stores.http_reading import EndedEarly, Unreachable
-
-Meaning = tuple[type[StoreError], str]
+from soundkeep.stores.http_service import Meaning, retry_after
 
 NO_KEY: Meaning = NotFound, "there is no such object"
 NO_BUCKET: Meaning = Misconfigured, "there is no such bucket, or these credentials may not see it"
@@ -114,8 +109,6 @@ BY_STATUS: dict[int, Meaning] = {
     507: FULL,
 }  # all other 5xx may pass; with an unknown code it cannot be done, without any it is no S3
 
-UNREACHABLE = (aiohttp.ClientConnectorError, Unreachable)
-
 _CODE = re.compile(rb"<(?:\w+:)?Code>\s*(\w{1,80})\s*</")
 _REGION = re.compile(rb"<(?:\w+:)?Region>\s*([\w-]{1,40})\s*</")
 
@@ -138,7 +131,7 @@ class Refusal:
             status,
             code[1].decode() if code else "",
             told or (region[1].decode() if region else ""),
-            _seconds(headers.get("retry-after")),
+            retry_after(headers),
         )
 
     def error(self, what: str) -> StoreError:
@@ -161,41 +154,3 @@ class Refusal:
 
     def _said(self) -> str:
         return f"HTTP {self.status} {self.code}".strip()
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turns what aiohttp and the system raise into errors of ours, which begin with `what`."""
-    try:
-        yield
-    except (aiohttp.ClientError, OSError) as error:
-        kind, meaning = _broken(error)
-        raise kind(f"{what}: {meaning}") from error
-
-
-def _broken(error: Exception) -> Meaning:
-    """What a connection that did not come about, or broke, means."""
-    for reason in _chain(error):
-        if why := getattr(reason, "verify_message", ""):  # of an ssl.SSLCertVerificationError
-            return Misconfigured, f"its certificate is not trusted: {why}"
-        if isinstance(reason, TimeoutError):
-            return TimedOut, "no answer in time"
-    if isinstance(error, aiohttp.ClientPayloadError | EndedEarly):
-        return Truncated, "the connection broke before the end"
-    if isinstance(error, UNREACHABLE):
-        return Unavailable, "cannot be reached"
-    if isinstance(error, aiohttp.InvalidURL):
-        return NOT_S3
-    return Unavailable, "the connection broke"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The fault and what lies below it, in whichever way aiohttp wraps it."""
-    while isinstance(error, BaseException):
-        yield error
-        error = getattr(error, "certificate_error", None) or error.__cause__
-
-
-def _seconds(header: str | None) -> float | None:
-    """Retry-After in seconds; S3 never sends the form with a date."""
-    return float(header) if header and header.isdecimal() else None

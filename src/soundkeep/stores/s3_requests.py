@@ -9,69 +9,41 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import (
     ClientPayloadError,
     ClientResponse,
     ClientSession,
     ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
 )
 from yarl import URL
 
-from soundkeep.digest import CHUNK_BYTES, Digest
+from soundkeep.digest import Digest
 from soundkeep.errors import StoreError, Unavailable
-from soundkeep.stores.http_reading import IDLE_SECONDS, Connections, new_socket
+from soundkeep.stores.http_bodies import Body, each
+from soundkeep.stores.http_reading import Connections
+from soundkeep.stores.http_service import (
+    COMMON,
+    Answer,
+    General,
+    Phases,
+    new_session,
+    start_of,
+    translated,
+)
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_answers import Answered, NotAnAnswer
-from soundkeep.stores.s3_bodies import Body, Piece, each
-from soundkeep.stores.s3_errors import NOT_S3, Refusal, translated
+from soundkeep.stores.s3_errors import NOT_S3, Refusal
+from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
 ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
 NO_HEADERS: Mapping[str, str] = {}
-COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
-PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
-
-
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """How long each phase of a request may take, in seconds."""
-
-    connect: float = 5
-    first_byte: float = 10
-    between_bytes: float = 10
-    written: float = 60  # from the last byte of a put to its answer
-
-    @classmethod
-    def within(cls, seconds: float) -> Phases:
-        """As usual, but none longer than that."""
-        return cls(**{name: min(usual, seconds) for name, usual in asdict(PHASES).items()})
-
-
-PHASES = Phases()
-
-
-class Answer(Protocol):
-    """An answer whose body is being read."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def content_length(self) -> int | None: ...
-
-    async def piece(self) -> bytes:
-        """The next bytes, a whole chunk where that is easy; empty at the end."""
-        ...
 
 
 class Requests:
@@ -125,37 +97,29 @@ class Requests:
                     self._connections.release(answer)
             self._measures = False
         async with self.get("GET", key, headers) as general:
-            yield _General(general)
+            yield General(general)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Sends the source as it comes, and answers the headers of the answer.
 
         Raises every `StoreError`, and whatever the source raises.
         """
-        body = Body(source.size_bytes, lambda: exactly(source), self._phases.between_bytes)
-        try:
-            return await self._put(
-                key, body, source.digest, {**headers, **_checksum(source.digest)}
-            )
-        except Exception:
-            if body.failure is not None:
-                raise body.failure from None
-            raise
+        whole = Part(source.size_bytes, source.digest, lambda: exactly(source))
+        return await self.put_part(key, whole, headers)
 
-    async def put_held(
+    async def put_part(
         self,
         key: str,
-        pieces: Sequence[Piece],
-        digest: Digest,
+        part: Part,
         headers: Mapping[str, str],
         *,
         query: str = "",
         checksum: Digest | None = None,
     ) -> Mapping[str, str]:
-        """Sends what is in memory, with a checksum that may be wrong on purpose."""
-        headers = {**headers, **_checksum(checksum or digest)}
-        body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
-        return await self._put(key, body, digest, headers, query)
+        """Sends a part, with a checksum that may be wrong on purpose. Raises as `put`."""
+        headers = {**headers, **_checksum(checksum or part.digest)}
+        body = Body(part.size_bytes, part.opened, self._phases.between_bytes)
+        return await self._put(key, body, part.digest, headers, query)
 
     async def ask(
         self,
@@ -228,13 +192,18 @@ class Requests:
         self, key: str, body: Body, digest: Digest, headers: Mapping[str, str], query: str = ""
     ) -> Mapping[str, str]:
         wait_seconds = self._phases.written
-        with translated(self._what("PUT", key)):
-            async with self._request(
-                "PUT", key, headers, wait_seconds, digest.hex, body, query
-            ) as answer:
-                await self._refuse(answer, "PUT", key)
-                told: Mapping[str, str] = answer.headers
-                return told
+        try:
+            with translated(self._what("PUT", key)):
+                async with self._request(
+                    "PUT", key, headers, wait_seconds, digest.hex, body, query
+                ) as answer:
+                    await self._refuse(answer, "PUT", key)
+                    told: Mapping[str, str] = answer.headers
+                    return told
+        except Exception:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
 
     def _request(
         self,
@@ -248,7 +217,7 @@ class Requests:
     ) -> Any:  # an answer to wait for, or a context that gives one
         path = self._address.path(key)
         if self._session is None:
-            self._session = _new_session()
+            self._session = new_session()
         return self._session.request(
             method,
             URL(self._address.url(path, query), encoded=True),
@@ -276,27 +245,6 @@ class Requests:
         return f"{self.name}: {method} {key}".rstrip()
 
 
-class _General:
-    """An answer of the general client."""
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.content_length = response.content_length
-        self._content = response.content
-
-    async def piece(self) -> bytes:
-        return await self._content.readany()
-
-
-async def start_of(answer: ClientResponse, most: int) -> bytes:
-    """The body, or its first bytes if it is longer; it may come in any number of pieces."""
-    body = b""
-    while len(body) < most and (piece := await answer.content.read(most - len(body))):
-        body += piece
-    return body
-
-
 async def _refusal(answer: ClientResponse) -> Refusal:
     return Refusal.read(answer.status, answer.headers, await start_of(answer, ERROR_BYTES))
 
@@ -317,18 +265,3 @@ def _sha256(body: bytes) -> str:
 
 def _checksum(digest: Digest) -> dict[str, str]:
     return {"x-amz-checksum-sha256": base64.b64encode(digest.raw).decode()}
-
-
-def _new_session() -> ClientSession:
-    connector = TCPConnector(
-        limit=0,  # who calls at once is limited around the store
-        keepalive_timeout=IDLE_SECONDS,
-        socket_factory=new_socket,
-    )
-    return ClientSession(
-        connector=connector,
-        cookie_jar=DummyCookieJar(),
-        auto_decompress=False,
-        read_bufsize=PIPE_BYTES,
-        headers=COMMON,
-    )

@@ -173,6 +173,24 @@ def test_a_collection_that_is_named_gets_a_track(
     assert len(server.ask("GET", "/api/tracks?prefix=tales/").json["items"]) == 2
 
 
+def test_a_substitute_that_was_named_speaks_for_an_engine_that_cannot(
+    client: openai.OpenAI, fake_openai: Fake
+) -> None:
+    text = fresh_text()
+    asked = {"model": "dear/tts-1", "voice": "nova", "response_format": "wav"}
+    with pytest.raises(openai.APIStatusError):
+        say(client, text, **asked)
+    named = {"X-Soundkeep-Substitutes": "nobody/at-all, offline/en-us"}
+    heard = [say(client, text, **asked, extra_headers=named) for _ in range(2)]
+    own = say(client, text, model="offline", voice="en-us", response_format="wav")
+    assert [answer.headers["x-soundkeep-substitute"] for answer in heard] == ["offline"] * 2
+    assert "x-soundkeep-substitute" not in own.headers
+    told = [answer.headers["x-soundkeep-cache"] for answer in (*heard, own)]
+    assert told == ["miss", "hit", "hit"]
+    assert heard[0].content == heard[1].content == own.content
+    assert fake_openai.charges()["calls"] == 0
+
+
 # --- lists ----------------------------------------------------------------------------------
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soundkeep.catalog import stores
 from soundkeep.model import Visibility
 from soundkeep.shown import TrackView, audio_url
 from soundkeep.speech.request import speech_request
 from soundkeep.web.context import Context
-
-POLL_SECONDS = 0.1
+from soundkeep.web.held import held
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +38,4 @@ async def published(context: Context, fields: Mapping[str, Any], base_url: str) 
     if not view.track.public:
         view = await context.keep.change(view.track.id, visibility=Visibility.PUBLIC)
         context.lookup.forget(view.track.id)
-    return Published(speech, await _held(context, view))
-
-
-async def _held(context: Context, view: TrackView) -> TrackView:
-    """The track once a store has it, or after `policy.ack_seconds`; at once if all are out."""
-    policy = context.keep.settings.policy
-    deadline = time.monotonic() + policy.ack_seconds
-    while view.temporary and policy.ack_copies and time.monotonic() < deadline:
-        if await context.keep.catalog.read(stores.out) >= set(policy.keep):
-            break
-        await asyncio.sleep(POLL_SECONDS)
-        view = await context.keep.track(view.track.id)
-    return view
+    return Published(speech, await held(context, view.track.id))

@@ -21,6 +21,7 @@ from soundkeep.speech.timing import Timing
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.api.sounding import kept_sound, streamed, wants_audio
 from soundkeep.web.context import Admin, Context, Working
+from soundkeep.web.held import held
 
 router = APIRouter(prefix="/api/speech", tags=["speech"])
 of_tracks = APIRouter(prefix="/api/tracks", tags=["speech"])
@@ -33,6 +34,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "settings": {"type": "object"},
     "metadata": {"type": "object"},
     "timings": {"type": "boolean"},
+    "substitutes": {"type": "array", "items": {"type": "string"}},
 }
 BODY = described(required=True, **{name: _TYPES.get(name, {"type": "string"}) for name in FIELDS})
 
@@ -49,7 +51,11 @@ async def say(request: Request, context: Working) -> Response:
     answer = await context.house.speeches.say(wanted)
     if wants_audio(request):
         return await _sound(context, answer)
-    return JSONResponse(await context.house.records.made(answer, context.base_url(request)))
+    document = await context.house.records.made(answer, context.base_url(request))
+    if document["temporary"]:
+        view = await held(context, document["track_id"])
+        document["temporary"] = view.temporary
+    return JSONResponse(document)
 
 
 async def _sound(context: Context, answer: Answer) -> Response:
@@ -58,6 +64,8 @@ async def _sound(context: Context, answer: Answer) -> Response:
         "X-Soundkeep-Key": answer.chosen.key,
         "X-Soundkeep-Cache": "hit" if answer.hit else "miss",
     }
+    if answer.substitute:
+        headers["X-Soundkeep-Substitute"] = answer.chosen.engine.name
     return await streamed(answer.pieces(), answer.chosen.output.media_type, headers)
 
 

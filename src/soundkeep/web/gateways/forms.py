@@ -18,7 +18,8 @@ from typing import Protocol
 
 from soundkeep.model import Money
 from soundkeep.speech.choosing import Chosen
-from soundkeep.speech.speeches import Answer, Kept, Speeches
+from soundkeep.speech.kept import Kept
+from soundkeep.speech.speeches import Answer, Speeches
 from soundkeep.web.exchange import Exchange
 from soundkeep.web.headers import Headers
 
@@ -55,6 +56,7 @@ class Reply:
             cost, characters = (Money(), 0) if hit else _estimate(chosen)
         return [
             *plain_headers(chosen, hit=hit, cost=cost),
+            *([(b"x-soundkeep-substitute", chosen.engine.name.encode())] * self.answer.substitute),
             *self.own_headers(chosen, characters),
         ]
 

@@ -19,8 +19,8 @@ from soundkeep.errors import EngineError, ShuttingDown, SoundkeepError, Unauthor
 from soundkeep.model import Money
 from soundkeep.speech.choosing import Chosen
 from soundkeep.speech.engines.interface import Engine, Model, Voice
+from soundkeep.speech.kept import Kept
 from soundkeep.speech.request import speech_request
-from soundkeep.speech.speeches import Kept
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import Begun
 from soundkeep.web.exchange import Exchange, Message, Receive, Send, send_sound
@@ -31,6 +31,7 @@ from soundkeep.web.headers import Headers
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
 COLLECTION = b"x-soundkeep-collection"
+SUBSTITUTES = b"x-soundkeep-substitutes"  # as in `espeak/en-us, compatible/nova`
 UNEXPECTED = "something went wrong here; the server's log says what"
 
 log = structlog.get_logger()
@@ -156,8 +157,19 @@ class Gateway:
         if self.context.draining:
             raise ShuttingDown
         wish = await self.understand(exchange, body)
-        fields = {**wish.fields, "collection": exchange.text(COLLECTION), "segment_by": "limit"}
-        chosen = await self.speeches.chooser.choose(speech_request(fields))
+        asked = speech_request(
+            {
+                **wish.fields,
+                "collection": exchange.text(COLLECTION),
+                "segment_by": "limit",
+                "substitutes": _substitutes(exchange),
+            }
+        )
+        if asked.substitutes:
+            answer = await self.speeches.say(asked)
+            await wish.form.send(Reply(exchange, self.speeches, answer, self.own_headers))
+            return
+        chosen = await self.speeches.chooser.choose(asked)
         ready = await self._ready(request, chosen) if wish.form.is_plain else None
         if ready is None:
             answer = await self.speeches.answer(chosen)
@@ -205,6 +217,11 @@ class Gateway:
             log.error("request failed", code=error.code, error=str(error))
         status, headers, document = self.refusal(fault)
         await send_json(exchange, document, status, headers + _fault_headers(fault))
+
+
+def _substitutes(exchange: Exchange) -> list[str]:
+    named = exchange.text(SUBSTITUTES) or ""
+    return [each.strip() for each in named.split(",") if each.strip()]
 
 
 async def send_json(

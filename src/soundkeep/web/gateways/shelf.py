@@ -16,7 +16,8 @@ from soundkeep.errors import CatalogUnavailable
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.lookup import MAX_AGE_SECONDS, REFRESH_SECONDS
 from soundkeep.reading.reader import Reader
-from soundkeep.speech.speeches import Speeches, There
+from soundkeep.speech.kept import There
+from soundkeep.speech.speeches import Speeches
 from soundkeep.web.headers import Headers, header_lines
 
 MAX_ANSWERS = 4096
