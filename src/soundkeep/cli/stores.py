@@ -1,5 +1,5 @@
-"""`stores list`, `stores init` and `stores test`: how the stores of the settings are, one made ready,
-and the contract run against one."""
+"""`stores list`, `stores init`, `stores test`: how each store is, one made ready, one put to the
+contract."""
 
 from __future__ import annotations
 
