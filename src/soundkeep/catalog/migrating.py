@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from soundkeep.errors import CatalogUnavailable
 
-HEAD = "0009"  # the newest revision
+HEAD = "0010"  # the newest revision
 ADVISORY_LOCK = 0x50554E44  # any number of our own
 
 
@@ -28,6 +28,16 @@ def migrate(engine: Engine) -> None:
         revision = _revision(connection)
         if revision != HEAD:
             _upgrade(connection, revision)
+
+
+def require_newest(engine: Engine) -> None:
+    """Changes nothing. Raises `CatalogUnavailable` unless it is as this Soundkeep has it."""
+    with engine.connect() as connection:
+        revision = _revision(connection)
+    if revision != HEAD:
+        raise CatalogUnavailable(
+            f"the catalog is at revision {revision or 'none'}, not {HEAD}: start `soundkeep serve`"
+        )
 
 
 def _revision(connection: Connection) -> str | None:

@@ -18,7 +18,9 @@ from soundkeep.cli import (
     adding,
     examining,
     importing,
+    migrating,
     plans,
+    rebuilding,
     removing,
     rendering,
     serving,
@@ -51,10 +53,12 @@ app.command("say")(speaking.say)
 app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
+app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
