@@ -287,6 +287,16 @@ async def test_large_objects_go_in_chunks_of_six_mebibytes(
         assert server.chunks == wanted
 
 
+@pytest.mark.parametrize("announced", [CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES])
+async def test_a_source_of_another_length_never_becomes_an_object_in_chunks(
+    store: SupabaseStore, server: FakeSupabase, announced: int
+) -> None:
+    source = BytesSource(LONG_SOUND, announced_bytes=announced)
+    await fails_with(StoreError, store.put(Key("x"), source))
+    assert await store.stat("x") is None
+    assert not server.uploads
+
+
 async def test_an_upload_goes_on_where_a_cut_left_it(server: FakeSupabase) -> None:
     """What of a chunk had arrived is not sent again."""
     with fault_proxy(server.port) as proxy:
