@@ -289,8 +289,9 @@ async def test_large_objects_go_in_chunks_of_six_mebibytes(
 
 @pytest.mark.parametrize("announced", [CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES])
 async def test_a_source_of_another_length_never_becomes_an_object_in_chunks(
-    store: SupabaseStore, server: FakeSupabase, announced: int
+    store: SupabaseStore, server: FakeSupabase, announced: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("soundkeep.testing.sources.PIECE_BYTES", CHUNK_BYTES)
     source = BytesSource(LONG_SOUND, announced_bytes=announced)
     await fails_with(StoreError, store.put(Key("x"), source))
     assert await store.stat("x") is None
