@@ -1,5 +1,4 @@
-"""`stores`: as they are set and how they are; one made ready, tried by the contract, emptied and
-forgotten."""
+"""`stores`: how each is, one made ready, one put to the contract, one emptied and forgotten."""
 
 from __future__ import annotations
 
