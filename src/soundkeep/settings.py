@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "cloud")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -175,6 +175,19 @@ def _only_by_reference(secret: SecretStr) -> SecretStr:
 
 
 SecretReference = Annotated[SecretStr, AfterValidator(_only_by_reference)]
+
+
+def _points_nowhere_else(prefix: str) -> str:
+    if {".", ".."} & set(prefix.split("/")) or "//" in prefix:
+        raise ValueError("a prefix has no empty segment, '.' or '..'")
+    return prefix.strip("/")
+
+
+Prefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._=/-]{0,200}$"),
+    AfterValidator(_points_nowhere_else),
+]
 ServerUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")]
 
 
@@ -228,7 +241,7 @@ class S3StoreSettings(_StoreTable):
     bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$")
     endpoint: str | None = Field(None, pattern=r"^https?://[^\s?#@]+$")
     region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,40}$")
-    prefix: str = Field("", pattern=r"^[A-Za-z0-9._=/-]{0,200}$")  # before every key
+    prefix: Prefix = ""  # before every key
     access_key: SecretReference
     secret_key: SecretReference
     session_token: SecretReference | None = None
@@ -236,13 +249,6 @@ class S3StoreSettings(_StoreTable):
     storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_-]{1,40}$")
     single_put_bytes: int = Field(100 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go in parts
     part_bytes: int = Field(8 * MIB, ge=5 * MIB, le=5 * 1024 * MIB)
-
-    @field_validator("prefix")
-    @classmethod
-    def _prefix_points_nowhere_else(cls, prefix: str) -> str:
-        if {".", ".."} & set(prefix.split("/")) or "//" in prefix:
-            raise ValueError("a prefix has no empty segment, '.' or '..'")
-        return prefix.strip("/")
 
 
 class KuboSettings(_Table):
@@ -339,13 +345,42 @@ class IpfsStoreSettings(_StoreTable):
         return self
 
 
+class GcsSettings(_Table):
+    """Google Cloud Storage. Without a service account: what this machine is signed in as."""
+
+    service: Literal["gcs"]
+    service_account: SecretReference | None = None  # its key, as JSON
+    endpoint: ServerUrl | None = None
+    anonymous: bool = False  # for a server of one's own that asks for nothing
+
+
+class AzureSettings(_Table):
+    """Azure's blob storage. Without a key or a token: what this machine is signed in as."""
+
+    service: Literal["azure"]
+    account: str = Field(pattern=r"^[a-z0-9]{3,40}$")
+    account_key: SecretReference | None = None
+    sas_token: SecretReference | None = None
+    endpoint: ServerUrl | None = None
+
+
+class CloudStoreSettings(_StoreTable):
+    """A bucket of Google's or a container of Azure's."""
+
+    kind: Literal["cloud"]
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,221}$")
+    prefix: Prefix = ""
+    at: Annotated[GcsSettings | AzureSettings, Field(discriminator="service")]
+
+
 StoreSettings = Annotated[
     MemoryStoreSettings
     | LocalStoreSettings
     | DatabaseStoreSettings
     | S3StoreSettings
     | TursoStoreSettings
-    | IpfsStoreSettings,
+    | IpfsStoreSettings
+    | CloudStoreSettings,
     Field(discriminator="kind"),
 ]
 

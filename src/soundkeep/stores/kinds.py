@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soundkeep.settings import (
+    CloudStoreSettings,
     DatabaseStoreSettings,
     IpfsStoreSettings,
     LocalStoreSettings,
@@ -96,6 +97,12 @@ def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
     return ipfs_store(name, settings, **_common(settings))
 
 
+def cloud(name: str, settings: CloudStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.cloud_making import cloud_store  # noqa: PLC0415 - as above
+
+    return cloud_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
@@ -103,6 +110,7 @@ KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "s3": s3,
     "turso": turso,
     "ipfs": ipfs,
+    "cloud": cloud,
 }
 
 
