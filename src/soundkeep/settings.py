@@ -353,6 +353,12 @@ class GcsSettings(_Table):
     endpoint: ServerUrl | None = None
     anonymous: bool = False  # for a server of one's own that asks for nothing
 
+    @model_validator(mode="after")
+    def _nobody_is_let_in_by_google(self) -> GcsSettings:
+        if self.anonymous and (self.endpoint is None or self.service_account is not None):
+            raise ValueError("anonymous is for a server of one's own: with endpoint, without a key")
+        return self
+
 
 class AzureSettings(_Table):
     """Azure's blob storage. Without a key or a token: what this machine is signed in as."""

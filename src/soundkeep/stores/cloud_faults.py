@@ -47,6 +47,7 @@ BY_STATUS: dict[int, Meaning] = {
     413: (TooLarge, "the object is larger than the store takes"),
     416: (Truncated, "the range lies outside the object"),
     429: (Throttled, "the store asks us to slow down"),
+    501: (Unsupported, "the store cannot do this"),
     507: FULL,
 }
 BY_WORDS: tuple[tuple[str, Meaning], ...] = (  # in the order in which they are looked for
