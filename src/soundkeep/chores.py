@@ -4,7 +4,7 @@
 |----------------|--------------------------|---------------------------------------------------|
 | verify         | a copy is doubted        | re-read it; write it anew if it is not whole      |
 | copy           | a copy is wanted         | write it from wherever the blob is good; prove it |
-| write_sidecar  | a sidecar is out of date | write it as its track is now                      |
+| write_sidecar  | a sidecar is out of date | write it as its subject is now                    |
 | remove_sidecar | a sidecar is not placed  | remove it and confirm that it is gone             |
 | leave          | a copy is not placed     | ask the copy law, proving others where that helps |
 | drop           | the law let a copy go    | remove its bytes and confirm that they are gone   |

@@ -78,12 +78,27 @@ class Wish(StrEnum):
     LEAVE = "leave"  # it shall go as soon as the copy law allows
 
 
+class SubjectKind(StrEnum):
+    """What has sidecars."""
+
+    TRACK = "track"
+    SEGMENT = "segment"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """What a sidecar describes: a track by its id, or a segment by its key."""
+
+    kind: SubjectKind
+    name: str
+
+
 class SidecarState(StrEnum):
     """What we know about a sidecar, in one word."""
 
     WAITING = "waiting"  # for its sound, which the store does not have yet
     DUE = "due"  # to be written, or written anew
-    WRITTEN = "written"  # as the track is
+    WRITTEN = "written"  # as its subject is
     RESTING = "resting"  # a change of settings unplaced it
     LEAVING = "leaving"  # to be removed
 
@@ -102,7 +117,7 @@ class Chore(StrEnum):
     VERIFY = "verify"  # re-read it, and write it anew if it is not whole
     LEAVE = "leave"  # ask the copy law to let it go
     DROP = "drop"  # remove its bytes and confirm
-    WRITE_SIDECAR = "write_sidecar"  # write it as the track is now
+    WRITE_SIDECAR = "write_sidecar"  # write it as its subject is now
     REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
     GENERATE = "generate"  # have a segment spoken
     RENDER = "render"  # make it in another format
@@ -159,16 +174,30 @@ class Track:
     asked: Mapping[str, Asked] = field(default_factory=dict)  # by store
 
     @property
+    def subject(self) -> Subject:
+        """What its sidecar describes."""
+        return Subject(SubjectKind.TRACK, self.id)
+
+    @property
     def public(self) -> bool:
         return self.visibility is Visibility.PUBLIC
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """Speech names a blob too: privately, without an owner or a path, however often."""
+    """Speech names a blob too: privately, without an owner or a path.
 
+    `key` and `revision` are a segment's, whose sidecar lies beside it; a speech has neither."""
+
+    key: str | None = None
+    revision: int = 0
     public: ClassVar[bool] = False
     asked: ClassVar[Mapping[str, Asked]] = {}
+
+    @property
+    def subject(self) -> Subject | None:
+        """What its sidecar describes."""
+        return Subject(SubjectKind.SEGMENT, self.key) if self.key is not None else None
 
 
 Name: TypeAlias = Track | SegmentName
@@ -238,23 +267,33 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """The JSON beside one track's sound in one store, and what we know about it."""
+    """The JSON beside a track's or a segment's sound in one store, and what we know about it."""
 
     id: int
     digest: Digest
-    track_id: str
+    subject: Subject
     store: str
     key: str
     audio_key: str  # beside which sound
     public: bool  # whether anybody may read it: then it does not name the owner
     locator: str | None
     wish: Wish
-    wanted: int  # the revision of the track that it should show
+    wanted: int  # the revision of its subject that it should show
     revision: int | None  # the one that it shows; None if it was never written
     chore: Chore | None
     attempts: int
     due_at: float | None
     last_error: str | None
+
+    @property
+    def track_id(self) -> str | None:
+        """Whose it is, if it is a track's."""
+        return self.subject.name if self.subject.kind is SubjectKind.TRACK else None
+
+    @property
+    def segment_key(self) -> str | None:
+        """Whose it is, if it is a segment's."""
+        return self.subject.name if self.subject.kind is SubjectKind.SEGMENT else None
 
     @property
     def state(self) -> SidecarState:
@@ -282,6 +321,7 @@ class Removal(StrEnum):
     PENDING = "pending"
     REMOVED = "removed"  # the store confirmed that it is gone
     KEPT = "kept: named elsewhere"  # another track has the same sound
+    FORGOTTEN = "never confirmed: the store was forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,8 +336,8 @@ class RemovalLine:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of a deletion, or of what was withdrawn of a track that lives: complete once no line
-    is pending."""
+    """Proof of a deletion, or of what was withdrawn of a track that lives: complete once every
+    line is confirmed."""
 
     track_id: str
     deleted_at: float | None  # None of a track that lives
@@ -306,7 +346,8 @@ class Receipt:
 
     @property
     def complete(self) -> bool:
-        return all(line.outcome is not Removal.PENDING for line in self.lines)
+        confirmed = (Removal.REMOVED, Removal.KEPT)
+        return all(line.outcome in confirmed for line in self.lines)
 
 
 class Standing(StrEnum):
@@ -344,6 +385,7 @@ class StoreState:
     opened_at: float | None = None
     error_code: str | None = None
     error: str | None = None
+    draining_at: float | None = None  # since when nothing is placed there
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "cloud")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "supabase", "cloud")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -153,6 +153,7 @@ class _StoreTable(_Table):
     key: str = "blobs/{digest}"
     sidecars: bool = True  # JSON beside the audio, where the kind of store can hold it
     sidecar_key: str = "tracks/{track_id}.json"
+    segment_sidecar_key: str = "segments/{segment_key}.json"
     delivery: Literal["stream", "redirect"] = "stream"
     renditions: tuple[str, ...] = ()  # formats in which tracks placed here are also to be had
     max_bytes: int | None = Field(None, gt=0)
@@ -249,6 +250,16 @@ class S3StoreSettings(_StoreTable):
     storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_-]{1,40}$")
     single_put_bytes: int = Field(100 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go in parts
     part_bytes: int = Field(8 * MIB, ge=5 * MIB, le=5 * 1024 * MIB)
+
+
+class SupabaseStoreSettings(_StoreTable):
+    """A bucket of Supabase Storage, by its own REST. Without a path, `url` is the project's."""
+
+    kind: Literal["supabase"]
+    url: Annotated[str, AfterValidator(_safe_address)] = Field(pattern=r"^https?://[^\s?#@]+$")
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    service_key: SecretReference
+    single_put_bytes: int = Field(6 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go by tus
 
 
 class KuboSettings(_Table):
@@ -386,6 +397,7 @@ StoreSettings = Annotated[
     | S3StoreSettings
     | TursoStoreSettings
     | IpfsStoreSettings
+    | SupabaseStoreSettings
     | CloudStoreSettings,
     Field(discriminator="kind"),
 ]

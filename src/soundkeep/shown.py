@@ -139,6 +139,7 @@ def sidecar_json(sidecar: Sidecar) -> dict[str, Any]:
     """A sidecar's row. `revision` is the one it shows, None if it was never written."""
     return {
         "track_id": sidecar.track_id,
+        "segment_key": sidecar.segment_key,
         "store": sidecar.store,
         "key": sidecar.key,
         "state": sidecar.state,

@@ -9,7 +9,7 @@ import pytest
 from ledgers import make_blob, make_track
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules
-from soundkeep.model import Asked, Copy, CopyState, Sidecar, Visibility, Wish
+from soundkeep.model import Asked, Copy, CopyState, Sidecar, Subject, SubjectKind, Visibility, Wish
 from soundkeep.settings import Settings
 
 SETTINGS = Settings(
@@ -47,7 +47,7 @@ IN_FIRST = copy_in("first", OWN_KEY)
 BESIDE = Sidecar(
     id=1,
     digest=BLOB.digest,
-    track_id="t1",
+    subject=Subject(SubjectKind.TRACK, "t1"),
     store="first",
     key="tracks/t1.json",
     audio_key=OWN_KEY,
@@ -84,7 +84,7 @@ def test_a_sidecar_that_shows_an_earlier_revision_is_there_all_the_same() -> Non
         replace(BESIDE, revision=None, locator=None),
         replace(BESIDE, wish=Wish.LEAVE),
         replace(BESIDE, store="second"),
-        replace(BESIDE, track_id="t2"),
+        replace(BESIDE, subject=Subject(SubjectKind.TRACK, "t2")),
     ],
 )
 def test_the_address_of_a_sidecar_is_not_told_before_it_is_there(sidecar: Sidecar) -> None:

@@ -18,6 +18,7 @@ from soundkeep.catalog import sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.sidecars import ClaimedSidecar
+from soundkeep.catalog.subjects import TrackRecord
 from soundkeep.copies import planning
 from soundkeep.copies.placement import DEFAULT_LAYOUT, DEFAULT_SIDECAR_LAYOUT, Layout, StoreRule
 from soundkeep.copies.sidecar_form import sidecar_bytes
@@ -106,7 +107,7 @@ async def lying_in(bench: Bench, store: str, track: Track) -> bytes | None:
 
 
 def as_it_should_be(track: Track, store: str) -> bytes:
-    return sidecar_bytes(track, f"blobs/{track.blob.digest}", public=store == "one")
+    return sidecar_bytes(TrackRecord(track), f"blobs/{track.blob.digest}", public=store == "one")
 
 
 # --- written -------------------------------------------------------------------------------------
@@ -260,7 +261,7 @@ async def test_a_crash_between_the_put_and_its_outcome_is_a_lease_that_runs_out(
 ) -> None:
     track = await keep(bench, "disk")
     dead = await claim(bench, Chore.WRITE_SIDECAR, "disk", lease_seconds=0)
-    source = bench.keeper._source(dead.sidecar, await now(bench, track))
+    source = bench.keeper._source(dead.sidecar, TrackRecord(await now(bench, track)))
     await bench.stage.stores["disk"].put(Key(dead.sidecar.key), source)
     assert await state(bench, track, "disk") is SidecarState.DUE
     assert await work(bench, Chore.WRITE_SIDECAR, "disk")
@@ -273,7 +274,7 @@ async def test_one_that_a_dead_process_wrote_without_a_word_is_removed_with_its_
 ) -> None:
     track = await keep(bench, "disk")
     dead = await claim(bench, Chore.WRITE_SIDECAR, "disk", lease_seconds=0)
-    source = bench.keeper._source(dead.sidecar, await now(bench, track))
+    source = bench.keeper._source(dead.sidecar, TrackRecord(await now(bench, track)))
     await bench.stage.stores["disk"].put(Key(dead.sidecar.key), source)
     await bench.stage.catalog.write(recording.remove, track.id, WITH_SIDECARS)
     assert await work(bench, Chore.REMOVE_SIDECAR, "disk")

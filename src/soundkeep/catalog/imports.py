@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 
 from soundkeep.catalog import hits as hits_of
-from soundkeep.catalog import speech
+from soundkeep.catalog import sidecars, speech, tracks
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.hits import Count, Heard
 from soundkeep.catalog.schema import now, segments, speech_keys, speeches
@@ -84,7 +84,16 @@ def also_known_as(tx: Tx, speech_key: str, others: Collection[str]) -> None:
     rows = [{"other_key": other, "speech_key": speech_key} for other in sorted(others)]
     if rows:
         naming = conflict_insert(speech_keys, on_postgresql=tx.on_postgresql)
-        tx.run(naming.on_conflict_do_nothing(), rows)
+        if tx.run(naming.on_conflict_do_nothing(), rows).rowcount > 0:
+            _tell_tracks(tx, speech_key)
+
+
+def _tell_tracks(tx: Tx, speech_key: str) -> None:
+    """More is known of a speech: the sidecars of its tracks are to say so."""
+    found = speech.find_speech(tx, speech_key)
+    for track in tracks.naming(tx, found.digest) if found and found.digest else ():
+        risen = tracks.rise(tx, track)
+        sidecars.follow(tx, track.blob.digest, track.subject, risen.revision)
 
 
 def carry_over(tx: Tx, heard: Heard, hits: int) -> None:

@@ -17,6 +17,8 @@ from soundkeep.model import (
     CopyState,
     Sidecar,
     Sound,
+    Subject,
+    SubjectKind,
     Track,
     Visibility,
     Wish,
@@ -59,9 +61,9 @@ def track_of(row: AnyRow) -> Track:
     )
 
 
-def blob_of(row: AnyRow) -> Blob:
-    """A row of `blobs`."""
-    return _blob(row._mapping, "")
+def blob_of(row: AnyRow, prefix: str = "") -> Blob:
+    """A row of `blobs`, or one that has its columns under labels that begin with `prefix`."""
+    return _blob(row._mapping, prefix)
 
 
 def copy_of(row: AnyRow) -> Copy:
@@ -88,7 +90,7 @@ def sidecar_of(row: AnyRow) -> Sidecar:
     return Sidecar(
         id=row.id,
         digest=Digest(bytes(row.digest)),
-        track_id=row.track_id,
+        subject=Subject(SubjectKind(row.kind), row.name),
         store=row.store,
         key=row.key,
         audio_key=row.audio_key,

@@ -125,14 +125,15 @@ sidecars = Table(
     metadata,
     Column("id", Serial, primary_key=True, autoincrement=True),
     Column("digest", LargeBinary(32), nullable=False, index=True),  # may outlive the blob's row
-    Column("track_id", ByteText, nullable=False),  # and the track's
+    Column("kind", Text, nullable=False, server_default="track"),  # see `model.Subject`
+    Column("name", ByteText, nullable=False),  # a track's id or a segment's key; outlives both
     Column("store", ByteText, nullable=False),
     Column("key", ByteText, nullable=False),
     Column("audio_key", ByteText, nullable=False),
     Column("public", Boolean, nullable=False),  # then it does not name the owner
     Column("locator", Text),
     Column("wish", Text, nullable=False),
-    Column("wanted", Integer, nullable=False),  # revision of the track that it should show
+    Column("wanted", Integer, nullable=False),  # the revision that it should show
     Column("revision", Integer),  # the one that it shows; None if it was never written
     *_claimable(),
     UniqueConstraint("store", "key", name="one_sidecar_per_key"),
@@ -175,6 +176,7 @@ stores = Table(
     Column("probe_at", Double),
     Column("error_code", Text),
     Column("error", Text),
+    Column("draining_at", Double),  # since when nothing is placed there; None while it is in use
 )
 
 facts = Table(
@@ -218,6 +220,7 @@ segments = Table(
     Column("hits", BigInteger, nullable=False),
     Column("refusals", Integer, nullable=False),  # by the judge, one after another
     Column("created_at", Double, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),  # of what its sidecar says
     # What every claimable table has; see claims.py. A segment that is there has no chore.
     *_claimable(),
     sqlite_autoincrement=True,

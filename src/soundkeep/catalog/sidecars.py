@@ -1,10 +1,10 @@
 """Sidecars: which should lie beside which sound, and which do. `copies/sidecars.py` writes them.
 
-A row says which revision of its track the sidecar should show and which it shows. It has no chore
-until its sound is there for the first time, so that nobody finds a sidecar that describes nothing;
-from then on it is due whenever the two revisions differ.
+A row says which revision of its subject (a track or a segment) the sidecar should show and which
+it shows. It has no chore until its sound is there for the first time, so that nobody finds a
+sidecar that describes nothing; from then on it is due whenever the two revisions differ.
 
-A change of the track, or its deletion, takes no lease away: it changes what the row asks for, and
+A change of the subject, or its deletion, takes no lease away: it changes what the row asks for, and
 whoever holds the lease writes down an outcome that leads on to that. Only a sidecar that is wanted
 anew begins without the lease of one who may still be removing it.
 """
@@ -40,18 +40,18 @@ from soundkeep.catalog.rows import select_sidecars, sidecar_of
 from soundkeep.catalog.schema import now, sidecars
 from soundkeep.digest import Digest
 from soundkeep.errors import LeaseLost
-from soundkeep.model import Chore, Lane, Sidecar, Wish
+from soundkeep.model import Chore, Lane, Sidecar, Subject, Wish
 
 LATER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class SidecarPlace:
-    """Where placement wants a sidecar: of which track at which revision, beside which sound."""
+    """Where placement wants a sidecar: of what at which revision, beside which sound."""
 
     store: str
     key: str
-    track_id: str
+    subject: Subject
     audio_key: str
     public: bool
     revision: int
@@ -84,7 +84,8 @@ _UNWRITTEN = or_(sidecars.c.revision.is_(None), sidecars.c.revision != sidecars.
 _OF_BLOB = select_sidecars().where(sidecars.c.digest == bindparam("raw")).order_by(sidecars.c.id)
 _FOLLOW = (
     update(sidecars)
-    .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.track_id == bindparam("of_track"))
+    .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.kind == bindparam("of_kind"))
+    .where(sidecars.c.name == bindparam("of_name"))
     .where(_IS_KEPT)
     .values(
         wanted=bindparam("now_wanted"),
@@ -141,7 +142,7 @@ def of_track(tx: Tx, digest: Digest, track_id: str) -> list[Sidecar]:
 
 
 def unwritten(tx: Tx, limit: int) -> list[Sidecar]:
-    """Placed sidecars that no store has as their tracks are now."""
+    """Placed sidecars that no store has as their subjects are now."""
     rows = select_sidecars().where(is_unwritten()).order_by(sidecars.c.id).limit(limit)
     return [sidecar_of(row) for row in tx.run(rows)]
 
@@ -191,7 +192,8 @@ def want(
     rows = [
         {
             "digest": digest.raw,
-            "track_id": place.track_id,
+            "kind": place.subject.kind,
+            "name": place.subject.name,
             "store": place.store,
             "key": place.key,
             "audio_key": place.audio_key,
@@ -210,8 +212,8 @@ def want(
 def _wanting(on_postgresql: bool) -> Executable:
     """One statement for a new row and for one that is there. Made once.
 
-    Another track's row is left alone: no layout gives two tracks one key, but a key that is too
-    long falls back to another layout's.
+    The row of another subject is left alone: no layout gives two of them one key, but a key that is
+    too long falls back to another layout's.
     """
     row = conflict_insert(sidecars, on_postgresql=on_postgresql).values(
         wish=Wish.KEEP, lane=Lane.BULK, attempts=0, due_at=now()
@@ -239,15 +241,15 @@ def _wanting(on_postgresql: bool) -> Executable:
             "attempts": 0,
             "last_error": null(),
         },
-        where=sidecars.c.track_id == new.track_id,
+        where=and_(sidecars.c.kind == new.kind, sidecars.c.name == new.name),
     )
     return wanting
 
 
-def follow(tx: Tx, digest: Digest, track_id: str, revision: int) -> None:
-    """The track has changed: its sidecars are to show this revision."""
-    given = {"of_blob": digest.raw, "of_track": track_id, "now_wanted": revision}
-    tx.run(_FOLLOW, given)
+def follow(tx: Tx, digest: Digest, subject: Subject, revision: int) -> None:
+    """A track or a segment has changed: its sidecars are to show this revision."""
+    of = {"of_blob": digest.raw, "of_kind": subject.kind, "of_name": subject.name}
+    tx.run(_FOLLOW, {**of, "now_wanted": revision})
     tx.wakes = True
 
 
@@ -260,6 +262,18 @@ def sound_came(tx: Tx, digest: Digest, store: str, key: str) -> None:
 def leave(tx: Tx, which: Collection[Sidecar]) -> None:
     """Sends sidecars away: there is no law about them, the catalog can write them again."""
     _ask(tx, which, Wish.LEAVE, Chore.REMOVE_SIDECAR)
+
+
+def forget_store(tx: Tx, store: str) -> list[int]:
+    """Forgets every sidecar of a store that nobody knows any more; answers their numbers."""
+    gone = delete(sidecars).where(sidecars.c.store == store).returning(sidecars.c.id)
+    return list(tx.run(gone).scalars())
+
+
+def leave_with(tx: Tx, digest: Digest, store: str, audio_key: str) -> None:
+    """Sends away what rests beside a sound that goes itself."""
+    beside = (each for each in of_blob(tx, digest) if each.audio_key == audio_key)
+    leave(tx, [each for each in beside if each.store == store and each.wish is Wish.REST])
 
 
 def rest(tx: Tx, which: Collection[Sidecar]) -> None:
@@ -312,7 +326,7 @@ def _note_written(tx: Tx, outcome: Written) -> bool:
 
 
 def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:
-    """Nothing could be written for this track. What was asked for meanwhile is due at once; if
+    """There is nothing to write of its subject. What was asked for meanwhile is due at once; if
     nothing was, the settings of this process are ahead of the rows."""
     still_to_write = sidecars.c.chore == Chore.WRITE_SIDECAR.value
     due_at = case((still_to_write, now() + LATER_SECONDS), else_=now())
@@ -336,7 +350,8 @@ def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
     tx.run(
         insert(sidecars).values(
             digest=sidecar.digest.raw,
-            track_id=sidecar.track_id,
+            kind=sidecar.subject.kind,
+            name=sidecar.subject.name,
             store=sidecar.store,
             key=sidecar.key,
             audio_key=sidecar.audio_key,

@@ -21,18 +21,19 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    or_,
+    literal,
+    null,
     select,
     update,
 )
+from sqlalchemy.sql import ColumnElement
 
-from soundkeep.catalog import claims, money
+from soundkeep.catalog import claims, money, sidecars
 from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.money import Order, Outcome
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import (
-    SPEECH,
     intents,
     now,
     refused_takes,
@@ -44,7 +45,16 @@ from soundkeep.catalog.schema import (
 )
 from soundkeep.digest import Digest
 from soundkeep.errors import Conflict, Unplayable
-from soundkeep.model import Chore, Lane, Money, Segment, SegmentName, SegmentState
+from soundkeep.model import (
+    Chore,
+    Lane,
+    Money,
+    Segment,
+    SegmentName,
+    SegmentState,
+    Subject,
+    SubjectKind,
+)
 
 REST_SECONDS = 86400.0  # after takes that were refused
 REFUSALS_UNTIL_REST = 2
@@ -122,7 +132,13 @@ _BY_OTHER_KEY = (
     .join(segment_keys, segment_keys.c.segment_key == segments.c.key)
     .where(segment_keys.c.other_key == bindparam("of_key"))
 )
-_IS_NAMED = select(or_(*(exists().where(table.c.digest == bindparam("raw")) for table in SPEECH)))
+_NAMING = (
+    select(segments.c.key, segments.c.revision)
+    .where(segments.c.digest == bindparam("raw"))
+    .union_all(
+        select(null(), literal(0)).where(exists().where(speeches.c.digest == bindparam("raw")))
+    )
+)
 _TAKE = _BY_KEY.with_for_update()
 _NOTE_REFUSED = insert(refused_takes).values(made_at=now())
 _SPEECH_BY_KEY = select(speeches).where(speeches.c.key == bindparam("of_key"))
@@ -141,7 +157,7 @@ def find(tx: Tx, key: str) -> Segment | None:
     for query in (_BY_KEY, _BY_OTHER_KEY):
         row = tx.run(query, {"of_key": key}).first()
         if row is not None and row.digest is not None:
-            return _segment_of(row)
+            return segment_of(row)
     return None
 
 
@@ -158,7 +174,7 @@ def find_all(tx: Tx, keys: Sequence[str], *, hold: bool = False) -> list[Segment
     missing = [key for key in keys if key not in rows]
     if missing:
         raise Unplayable(f"the segment {missing[0]} is no more")
-    return [_segment_of(rows[key]) for key in keys]
+    return [segment_of(rows[key]) for key in keys]
 
 
 def worth_of(tx: Tx, keys: Sequence[str]) -> list[Worth]:
@@ -176,9 +192,8 @@ def worth_of(tx: Tx, keys: Sequence[str]) -> list[Worth]:
 
 
 def naming(tx: Tx, digest: Digest) -> list[SegmentName]:
-    """The name that speech gives a blob: one, however often it was said, or none."""
-    named = tx.run(_IS_NAMED, {"raw": digest.raw}).scalar_one()
-    return [SegmentName()] if named else []
+    """The names that speech gives a blob: one for each segment, and one if it is a speech."""
+    return [SegmentName(row.key, row.revision) for row in tx.run(_NAMING, {"raw": digest.raw})]
 
 
 def look(tx: Tx, key: str) -> Standing:
@@ -193,6 +208,7 @@ def also_known_as(tx: Tx, key: str, others: Collection[str]) -> None:
     if rows:
         naming = conflict_insert(segment_keys, on_postgresql=tx.on_postgresql)
         tx.run(naming.on_conflict_do_nothing(), rows)
+        _tell_sidecars(tx, segments.c.key == key)
 
 
 # --- having it spoken -----------------------------------------------------------------------
@@ -235,6 +251,7 @@ def keep(
         claimed.lease,
         state=SegmentState.PRESENT.value,
         digest=digest.raw,
+        revision=segments.c.revision + 1,
         timing=json.dumps(timing) if timing is not None else None,
         characters=outcome.characters,
         cost_billionths=outcome.cost.billionths if outcome.cost else 0,
@@ -249,10 +266,18 @@ def keep(
 
 def note_timing(tx: Tx, segment: Segment, timing: Mapping[str, Any]) -> None:
     """When the words of a segment are heard is known now, unless it was spoken anew meanwhile."""
-    noted = update(segments).where(
-        segments.c.key == segment.key, segments.c.digest == segment.digest.raw
-    )
-    tx.run(noted.values(timing=json.dumps(timing)))
+    same = and_(segments.c.key == segment.key, segments.c.digest == segment.digest.raw)
+    tx.run(update(segments).where(same).values(timing=json.dumps(timing)))
+    _tell_sidecars(tx, same)
+
+
+def _tell_sidecars(tx: Tx, which: ColumnElement[bool]) -> None:
+    """More is known of a segment: its sidecars are to say so."""
+    risen = update(segments).where(which, segments.c.digest.is_not(None))
+    known = risen.values(revision=segments.c.revision + 1)
+    for row in tx.run(known.returning(segments.c.key, segments.c.revision, segments.c.digest)):
+        subject = Subject(SubjectKind.SEGMENT, row.key)
+        sidecars.follow(tx, Digest(bytes(row.digest)), subject, row.revision)
 
 
 def note_error(tx: Tx, claimed: Claimed, error: Noted, *, retryable: bool) -> None:
@@ -305,6 +330,7 @@ def accept(tx: Tx, key: str, *, digest: Digest, characters: int, cost: Money | N
         .values(
             state=SegmentState.PRESENT.value,
             digest=digest.raw,
+            revision=segments.c.revision + 1,
             timing=None,
             characters=characters,
             cost_billionths=cost.billionths if cost else 0,
@@ -399,16 +425,7 @@ def find_speech(tx: Tx, key: str) -> Speech | None:
     row = tx.run(_SPEECH_BY_KEY, {"of_key": key}).first()
     if row is None:
         row = tx.run(_SPEECH_BY_OTHER_KEY, {"of_key": key}).first()
-    if row is None:
-        return None
-    return Speech(
-        key=row.key,
-        format=row.format,
-        segments=tuple(json.loads(row.segments)),
-        digest=Digest(bytes(row.digest)) if row.digest is not None else None,
-        script=json.loads(row.script) if row.script is not None else None,
-        hits=row.hits,
-    )
+    return speech_of(row) if row is not None else None
 
 
 def record_speech(tx: Tx, speech: Speech) -> None:
@@ -496,7 +513,7 @@ def _begin_anew(tx: Tx, row: AnyRow) -> None:
 
 def _standing(row: AnyRow, clock: float) -> Standing:
     if row.digest is not None:
-        return _segment_of(row)
+        return segment_of(row)
     if row.lease_token is not None and row.due_at > clock:
         return Held(row.lease_token, row.lease_holder)
     if row.lease_token is None and row.last_error is not None:
@@ -510,7 +527,8 @@ def _written(error: Noted) -> str:
     return f"{error.code}: {error.message}".replace("\x00", "")[:500]
 
 
-def _segment_of(row: AnyRow) -> Segment:
+def segment_of(row: AnyRow) -> Segment:
+    """A row of `segments` that has its sound."""
     return Segment(
         key=row.key,
         engine=row.engine,
@@ -522,4 +540,16 @@ def _segment_of(row: AnyRow) -> Segment:
         timing=json.loads(row.timing) if row.timing is not None else None,
         characters=row.characters or 0,
         cost=Money(row.cost_billionths or 0, row.currency or ""),
+    )
+
+
+def speech_of(row: AnyRow) -> Speech:
+    """A row of `speeches`."""
+    return Speech(
+        key=row.key,
+        format=row.format,
+        segments=tuple(json.loads(row.segments)),
+        digest=Digest(bytes(row.digest)) if row.digest is not None else None,
+        script=json.loads(row.script) if row.script is not None else None,
+        hits=row.hits,
     )

@@ -3,10 +3,12 @@
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
 track. What a person asked for comes before both: a track withdrawn from a store is not placed
 there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
-private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there. What was
-said is a private name too, and lies at `blobs/{digest}` whatever the layout.
+private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there, and
+nothing is placed in a store that is being drained. What was said is a private name too, and lies at
+`blobs/{digest}` whatever the layout.
 
-Where a track's audio is placed, its sidecar is placed too, if the store is to have sidecars.
+Where a track's or a segment's audio is placed, its sidecar is placed too, if the store is to have
+sidecars.
 """
 
 from __future__ import annotations
@@ -27,9 +29,17 @@ WORDS = frozenset({"digest", "track_id", "owner", "path", "ext"})
 IDENTIFYING = ({"digest"}, {"track_id"}, {"owner", "path"})
 DEFAULT_LAYOUT = "blobs/{digest}"
 DEFAULT_SIDECAR_LAYOUT = "tracks/{track_id}.json"
+DEFAULT_SEGMENT_LAYOUT = "segments/{segment_key}.json"
 
 _WORD = re.compile(r"\{([a-z_]*)\}")
-_SAMPLE = {"digest": "0" * 64, "track_id": "x", "owner": "x", "path": "x", "ext": "mp3"}
+_SAMPLE = {
+    "digest": "0" * 64,
+    "track_id": "x",
+    "owner": "x",
+    "path": "x",
+    "ext": "mp3",
+    "segment_key": "0" * 64,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +88,42 @@ class Layout:
             raise SettingsError(f"sidecar_key {text!r} must hold {{track_id}}: each track has one")
         return cls(text, DEFAULT_SIDECAR_LAYOUT)
 
-    def sparing(self, sidecars: Layout) -> Layout:
+    @classmethod
+    def parse_segment_sidecars(cls, text: str) -> Layout:
+        """How the keys of segments' sidecars are made, by the one word that they have. Raises
+        `SettingsError` as `parse` does."""
+        if set(_WORD.findall(text)) != {"segment_key"}:
+            raise SettingsError(
+                f"segment_sidecar_key {text!r} must hold {{segment_key}}, and no other word"
+            )
+        cls.parse(text.replace("{segment_key}", "{digest}"), public=False)  # which are as long
+        return cls(text, DEFAULT_SEGMENT_LAYOUT)
+
+    def sparing(self, *sidecars: Layout) -> Layout:
         """The same for sounds, none of which gets a key that a sidecar could have.
 
         Raises `SettingsError` if every sound, or every one that lies elsewhere for it, would.
         """
-        pattern = "|".join(_pattern(text) for text in {sidecars.text, sidecars.otherwise})
-        for text in (self.text, self.otherwise):
-            if re.fullmatch(pattern, str(_fill(text, _SAMPLE))):
-                raise SettingsError(
-                    f"sidecar_key {sidecars.text!r}: a sidecar could get the key of a sound, which "
-                    f"are made by {text!r}; name another folder, or set sidecars = false"
-                )
-        return replace(self, spared=pattern)
+        for beside in sidecars:
+            for text in (self.text, self.otherwise):
+                if beside.could_make(str(_fill(text, _SAMPLE))):
+                    raise SettingsError(
+                        f"sidecar_key {beside.text!r}: a sidecar could get the key of a sound, "
+                        f"which are made by {text!r}; name another folder, or set sidecars = false"
+                    )
+        return replace(self, spared="|".join(beside._pattern for beside in sidecars))
+
+    def could_make(self, key: str) -> bool:
+        """Whether a key looks like one of these."""
+        return re.fullmatch(self._pattern, key) is not None
+
+    @property
+    def _pattern(self) -> str:
+        return "|".join(_pattern(text) for text in sorted({self.text, self.otherwise}))
+
+    def folders(self) -> tuple[str, ...]:
+        """What all keys begin with, in each of the two ways in which they are made."""
+        return tuple(sorted({_WORD.split(text)[0] for text in (self.text, self.otherwise)}))
 
     def key(self, blob: Blob, name: Name) -> Key:
         """The key of the copy that has this name: by the other layout if its words make one that
@@ -144,7 +177,9 @@ class StoreRule:
     max_bytes: int | None = None
     types: frozenset[str] | None = None  # media types
     sidecars: Layout | None = None  # None: it has none
+    segment_sidecars: Layout | None = None  # likewise
     renditions: frozenset[str] = frozenset()  # formats
+    draining: bool = False  # nothing is placed there, and what lies there is to leave
 
     def audio_key(self, track: Track) -> Key:
         """Where this track's sound lies, if the store has it."""
@@ -153,6 +188,11 @@ class StoreRule:
     def sidecar_key(self, track: Track) -> Key | None:
         """Where this track's sidecar lies, if the store has its sound; None if it has none."""
         return self.sidecars.key(track.blob, track) if self.sidecars else None
+
+    def segment_sidecar_key(self, segment_key: str) -> Key | None:
+        """The same of a segment."""
+        layout = self.segment_sidecars
+        return _fill(layout.text, {"segment_key": segment_key}) if layout else None
 
     def takes(self, blob: Blob) -> bool:
         """Whether the store's own limits admit the blob."""
@@ -178,8 +218,21 @@ class Rules:
     def with_sidecars_only_in(self, able: Collection[str]) -> Rules:
         """The same, but only these stores can hold sidecars."""
         stores = (
-            store if store.name in able else replace(store, sidecars=None) for store in self.stores
+            store if store.name in able else replace(store, sidecars=None, segment_sidecars=None)
+            for store in self.stores
         )
+        return replace(self, stores=tuple(stores))
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """The names of the stores that are being drained."""
+        return frozenset(store.name for store in self.stores if store.draining)
+
+    def draining(self, names: Collection[str]) -> Rules:
+        """The same while these stores are being drained."""
+        if not names:
+            return self
+        stores = (replace(store, draining=store.name in names) for store in self.stores)
         return replace(self, stores=tuple(stores))
 
     def fingerprint(self) -> str:
@@ -189,10 +242,12 @@ class Rules:
 
 def _rule(name: str, table: StoreSettings) -> StoreRule:
     layout = Layout.parse(table.key, public=table.public)
-    sidecars = None
+    sidecars = of_segments = None
     if table.sidecars:
         sidecars = Layout.parse_sidecars(table.sidecar_key, public=table.public)
-        layout = layout.sparing(sidecars)
+        of_segments = Layout.parse_segment_sidecars(table.segment_sidecar_key)
+        _check_apart(name, sidecars, of_segments)
+        layout = layout.sparing(sidecars, of_segments)
     return StoreRule(
         name=name,
         layout=layout,
@@ -200,8 +255,20 @@ def _rule(name: str, table: StoreSettings) -> StoreRule:
         max_bytes=table.max_bytes,
         types=frozenset(table.types) if table.types is not None else None,
         sidecars=sidecars,
+        segment_sidecars=None if table.public else of_segments,
         renditions=frozenset(_checked(name, table.renditions)),
     )
+
+
+def _check_apart(name: str, sidecars: Layout, of_segments: Layout) -> None:
+    """Raises `SettingsError` if a track's sidecar could get the key of a segment's."""
+    for text in (sidecars.text, sidecars.otherwise):
+        key = str(_fill(text, {**_SAMPLE, "track_id": _SAMPLE["segment_key"]}))
+        if of_segments.could_make(key):
+            raise SettingsError(
+                f"stores.{name}: segment_sidecar_key {of_segments.text!r} could give the key of a "
+                f"track's sidecar, which are made by {text!r}; name another folder"
+            )
 
 
 def _checked(name: str, formats: Collection[str]) -> Collection[str]:
@@ -224,23 +291,30 @@ def place(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]
     )
 
 
-def place_sidecars(blob: Blob, names: Collection[Track], rules: Rules) -> frozenset[SidecarPlace]:
+def place_sidecars(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[SidecarPlace]:
     """Every sidecar that the names of a blob should have: one beside each placed sound."""
     return frozenset(
         SidecarPlace(
             store=store.name,
             key=str(key),
-            track_id=track.id,
-            audio_key=str(store.audio_key(track)),
+            subject=subject,
+            audio_key=str(store.layout.key(blob, name)),
             public=store.public,
-            revision=track.revision,
+            revision=name.revision,
         )
         for store in rules.stores
         if store.takes(blob)
-        for track in names
-        if _belongs(track, store, rules.keep)
-        if (key := store.sidecar_key(track)) is not None
+        for name in names
+        if _belongs(name, store, rules.keep)
+        if (subject := name.subject) is not None
+        if (key := _sidecar_key(name, store)) is not None
     )
+
+
+def _sidecar_key(name: Name, store: StoreRule) -> Key | None:
+    if isinstance(name, Track):
+        return store.sidecar_key(name)
+    return store.segment_sidecar_key(name.key) if name.key is not None else None
 
 
 def renditions_of(track: Track, rules: Rules) -> frozenset[str]:
@@ -280,4 +354,4 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
 def _belongs(name: Name, store: StoreRule, keep: Collection[str]) -> bool:
     """Whether settings or a person place this name in the store."""
     placed = store.public or store.name in keep or name.asked.get(store.name) is Asked.PUSHED
-    return placed and may_lie(name, store)
+    return placed and not store.draining and may_lie(name, store)

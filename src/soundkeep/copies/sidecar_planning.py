@@ -1,12 +1,12 @@
 """Writes into the ledger which sidecars placement wants, as `planning` does for copies.
 
-Each function runs inside a transaction that has taken the blob's row. A track that goes, or leaves
+Each function runs inside a transaction that has taken the blob's row. A name that goes, or leaves
 a store, takes its sidecars along; a change of settings makes them rest, and deletes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from soundkeep.catalog import sidecars
@@ -14,7 +14,7 @@ from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.copies.placement import Rules, may_lie, place_sidecars
-from soundkeep.model import Blob, Copy, CopyState, Sidecar, Track, Wish
+from soundkeep.model import Blob, Copy, CopyState, Name, Sidecar, Subject, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +29,20 @@ class SidecarDifference:
 def difference(
     current: list[Sidecar],
     after: frozenset[SidecarPlace],
-    names: Collection[str],
+    names: Collection[Subject],
     leaves: Collection[Place],
 ) -> SidecarDifference:
     """Compares sidecars with where they belong now (pure).
 
-    One whose track is no name of the blob any more leaves, and so does one that a change of its
-    track unplaced (`leaves`); one that only settings unplaced rests.
+    One whose subject is no name of the blob any more leaves, and so does one that a change of its
+    subject unplaced (`leaves`); one that only settings unplaced rests.
     """
     belong = {Place(place.store, place.key) for place in after}
     outside = [sidecar for sidecar in current if _place_of(sidecar) not in belong]
     leave = tuple(
         sidecar
         for sidecar in _staying(outside)
-        if sidecar.track_id not in names or _place_of(sidecar) in leaves
+        if sidecar.subject not in names or _place_of(sidecar) in leaves
     )
     rest = tuple(each for each in outside if each.wish is Wish.KEEP and each not in leave)
     as_they_are = {_as_placed(each) for each in current if each.wish is Wish.KEEP}
@@ -53,8 +53,8 @@ def replan(
     tx: Tx,
     blob: Blob,
     rules: Rules,
-    names: list[Track],
-    names_before: list[Track] | None,
+    names: Sequence[Name],
+    names_before: Sequence[Name] | None,
     held: Collection[Copy],
 ) -> None:
     """Makes the rows of one blob's sidecars say what placement says. `held` are its copies;
@@ -66,15 +66,15 @@ def replan(
         leaves = frozenset(Place(place.store, place.key) for place in before)
         leaves |= _allowed_no_more(current, names_before, names, rules)
     after = place_sidecars(blob, names, rules)
-    change = difference(current, after, {track.id for track in names}, leaves)
+    change = difference(current, after, _subjects(names), leaves)
     _want(tx, blob, change.want, held)
     sidecars.leave(tx, change.leave)
     sidecars.rest(tx, change.rest)
 
 
-def want(tx: Tx, blob: Blob, track: Track, rules: Rules, held: Collection[Copy]) -> None:
-    """Wants the sidecars of a name that the blob did not have before: one statement."""
-    _want(tx, blob, place_sidecars(blob, [track], rules), held)
+def want(tx: Tx, blob: Blob, names: Collection[Name], rules: Rules, held: Collection[Copy]) -> None:
+    """Wants the sidecars of names that the blob did not have before: one statement."""
+    _want(tx, blob, place_sidecars(blob, names, rules), held)
 
 
 def abandon(tx: Tx, blob: Blob) -> None:
@@ -89,20 +89,24 @@ def _want(tx: Tx, blob: Blob, places: Collection[SidecarPlace], held: Collection
 
 
 def _allowed_no_more(
-    current: list[Sidecar], before: list[Track], after: list[Track], rules: Rules
+    current: list[Sidecar], before: Sequence[Name], after: Sequence[Name], rules: Rules
 ) -> frozenset[Place]:
-    """The sidecars of tracks that may not lie there any more: made private, or withdrawn.
+    """The sidecars of names that may not lie there any more: made private, or withdrawn.
 
     Also those that rest there since a change of settings: the world can still read them.
     """
     closed = {
-        (rule.name, track.id)
+        (rule.name, name.subject)
         for rule in rules.stores
-        for track in before
-        if may_lie(track, rule)
-        and not any(may_lie(now, rule) for now in after if now.id == track.id)
+        for name in before
+        if may_lie(name, rule)
+        and not any(may_lie(now, rule) for now in after if now.subject == name.subject)
     }
-    return frozenset(_place_of(each) for each in current if (each.store, each.track_id) in closed)
+    return frozenset(_place_of(each) for each in current if (each.store, each.subject) in closed)
+
+
+def _subjects(names: Collection[Name]) -> set[Subject]:
+    return {name.subject for name in names if name.subject is not None}
 
 
 def _has_been_present(copy: Copy) -> bool:
@@ -121,7 +125,7 @@ def _as_placed(sidecar: Sidecar) -> SidecarPlace:
     return SidecarPlace(
         store=sidecar.store,
         key=sidecar.key,
-        track_id=sidecar.track_id,
+        subject=sidecar.subject,
         audio_key=sidecar.audio_key,
         public=sidecar.public,
         revision=sidecar.wanted,

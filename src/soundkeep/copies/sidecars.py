@@ -1,7 +1,7 @@
 """Writes and removes sidecars: the chores `write_sidecar` and `remove_sidecar`.
 
-A sidecar is made of its track as it is when the action runs, and the outcome says which revision
-that was: if the track changed meanwhile the row is due again. It proves nothing and no copy law
+A sidecar is made of its subject as it is when the action runs, and the outcome says which revision
+that was: if that changed meanwhile the row is due again. It proves nothing and no copy law
 protects it, because the catalog can always write it anew; for the same reason what a store says it
 took is not read back.
 """
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from soundkeep.catalog import copies, sidecars, tracks
+from soundkeep.catalog import copies, sidecars, subjects, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.gathering import Gathered
 from soundkeep.catalog.sidecars import ClaimedSidecar, Written
+from soundkeep.catalog.subjects import Record
 from soundkeep.copies.sidecar_form import MEDIA_TYPE, sidecar_bytes
 from soundkeep.errors import LeaseLost, Unavailable
-from soundkeep.model import Sidecar, Track
+from soundkeep.model import Sidecar, Subject
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.sources import BytesSource
 
@@ -29,19 +30,19 @@ class SidecarKeeper:
         self._catalog = catalog
         self._cache_seconds = cache_seconds
         # They come in bursts: one transaction for all of a burst instead of two for each.
-        self._track = Gathered(self._tracks)
+        self._record = Gathered(self._records)
         self._note = Gathered(self._note_all)
 
     async def write(self, store: Store, claimed: ClaimedSidecar) -> None:
-        """Writes the sidecar as its track is now. Raises `StoreError`, `LeaseLost`."""
+        """Writes the sidecar as its subject is now. Raises `StoreError`, `LeaseLost`."""
         sidecar = claimed.sidecar
-        track = await self._track(sidecar.track_id)
-        if track is None or (sidecar.public and not track.public):
+        record = await self._record(sidecar.subject)
+        if record is None or not _may_describe(sidecar, record):
             # It was deleted or withdrawn since the claim, and the row says so by now.
             await self._catalog.write(sidecars.come_back_later, claimed)
             return
-        receipt = await store.put(Key(sidecar.key), self._source(sidecar, track))
-        if not await self._note(Written(claimed, track.revision, receipt.locator)):
+        receipt = await store.put(Key(sidecar.key), self._source(sidecar, record))
+        if not await self._note(Written(claimed, record.revision, receipt.locator)):
             # Our lease ran out under the put: it may have replaced a newer one, or left one that
             # no row knows of.
             await self._catalog.write(sidecars.written_too_late, sidecar, receipt.locator)
@@ -59,16 +60,21 @@ class SidecarKeeper:
             await self._catalog.write(sidecars.removed_too_late, sidecar)
             raise
 
-    async def _tracks(self, track_ids: list[str]) -> list[Track | None]:
-        found = await self._catalog.read(tracks.find_all, track_ids)
-        return [found.get(track_id) for track_id in track_ids]
+    async def _records(self, of: list[Subject]) -> list[Record | None]:
+        found = await self._catalog.read(subjects.find_all, of)
+        return [found.get(subject) for subject in of]
 
     async def _note_all(self, outcomes: list[Written]) -> list[bool]:
         return await self._catalog.write(sidecars.note_written, outcomes)
 
-    def _source(self, sidecar: Sidecar, track: Track) -> BytesSource:
-        data = sidecar_bytes(track, sidecar.audio_key, public=sidecar.public)
+    def _source(self, sidecar: Sidecar, record: Record) -> BytesSource:
+        data = sidecar_bytes(record, sidecar.audio_key, public=sidecar.public)
         return BytesSource(data, MEDIA_TYPE, self._cache_seconds.get(sidecar.store))
+
+
+def _may_describe(sidecar: Sidecar, record: Record) -> bool:
+    """A segment may have been spoken anew, a track been made private."""
+    return record.blob.digest == sidecar.digest and (record.public or not sidecar.public)
 
 
 async def _delete(store: Store, sidecar: Sidecar) -> None:

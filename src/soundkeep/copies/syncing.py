@@ -14,11 +14,18 @@ from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
-from soundkeep.copies import receipts
+from soundkeep.copies import planning, receipts
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules, StoreRule, place
 from soundkeep.digest import Digest
-from soundkeep.errors import Conflict, NoSuchStore, NoSuchTrack, NotTaken, TrackIsPrivate
+from soundkeep.errors import (
+    Conflict,
+    NoSuchStore,
+    NoSuchTrack,
+    NotTaken,
+    StoreDrains,
+    TrackIsPrivate,
+)
 from soundkeep.model import (
     Chore,
     Copy,
@@ -28,6 +35,7 @@ from soundkeep.model import (
     SidecarState,
     Standing,
     StoreState,
+    Subject,
     Synced,
     Track,
 )
@@ -57,15 +65,16 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
     track = tracks.find(tx, track_id)
     if track is None or blobs.take(tx, track.blob.digest) is None:
         return
+    drained = store_rows.draining(tx)
     for rule in order.stores:
         # Read anew with its blob's row taken: nobody else changes or deletes it now.
         track = tracks.find(tx, track_id)
-        if track is None or _refusal(track, rule, order.operation) is not None:
+        if track is None or _refusal(track, rule, order.operation, drained) is not None:
             continue
         if track.asked.get(rule.name) is not order.operation.asked:
             names_before = tracks.naming(tx, track.blob.digest)
             asked = tracks.ask(tx, track, rule.name, order.operation.asked)
-            sidecars.follow(tx, asked.blob.digest, track_id, asked.revision)
+            sidecars.follow(tx, asked.blob.digest, asked.subject, asked.revision)
             receipts.replan_noting(tx, asked, rules, names_before)
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
@@ -82,7 +91,7 @@ class _View:
 
     found: dict[str, Track]
     copies: dict[Digest, list[Copy]]
-    sidecars: dict[tuple[str, str], Sidecar]  # by track and store
+    sidecars: dict[tuple[Subject, str], Sidecar]  # by whose they are and store
     names: dict[Digest, list[Track]]
     removed_at: dict[tuple[str, str], float]
     stores: dict[str, StoreState]
@@ -96,11 +105,11 @@ class _View:
         return cls(
             found,
             copies.of_blobs(tx, digests),
-            {(each.track_id, each.store): each for each in sidecars.of_blobs(tx, digests)},
+            {(each.subject, each.store): each for each in sidecars.of_blobs(tx, digests)},
             tracks.naming_any(tx, digests),
             tracks.removed_at(tx, ids),
             store_rows.known(tx),
-            rules,
+            planning.as_of(tx, rules),
             fronts,
         )
 
@@ -115,7 +124,7 @@ class _View:
             yield self._line(track, rule, order.operation)
 
     def _line(self, track: Track, rule: StoreRule, operation: Operation) -> Synced:
-        refusal = _refusal(track, rule, operation)
+        refusal = _refusal(track, rule, operation, self.rules.drained)
         if refusal is not None:
             refused = Standing.REFUSED
             return Synced(track.id, operation, rule.name, refused, refusal=refusal)
@@ -127,7 +136,7 @@ class _View:
         copy = next((c for c in self._of(track, rule) if c.key == _key(track, rule)), None)
         due = _due_to_have(copy) + self._sidecar_due_to_have(track, rule)
         held = self.copies.get(track.blob.digest, ())
-        beside = [each for (of, _), each in self.sidecars.items() if of == track.id]
+        beside = [each for (of, _), each in self.sidecars.items() if of == track.subject]
         published = self.fronts.published(track, held, beside)
         return Synced(
             track.id,
@@ -146,7 +155,7 @@ class _View:
         kept = self._kept_for_others(track, rule)
         going = [copy for copy in here if copy.key not in kept]
         operation = Operation.DELETE
-        sidecar = self.sidecars.get((track.id, rule.name))
+        sidecar = self.sidecars.get((track.subject, rule.name))
         if going or sidecar:
             due = _due_to_be_rid_of(going, sidecar)
             why = self._why([*going, *filter(None, [sidecar])], rule)
@@ -160,7 +169,7 @@ class _View:
         return Synced(track.id, operation, rule.name, Standing.GONE, since=at, cached_until=until)
 
     def _sidecar_due_to_have(self, track: Track, rule: StoreRule) -> tuple[Chore, ...]:
-        sidecar = self.sidecars.get((track.id, rule.name))
+        sidecar = self.sidecars.get((track.subject, rule.name))
         if rule.sidecars is None or (sidecar and sidecar.state is SidecarState.WRITTEN):
             return ()
         return (Chore.WRITE_SIDECAR,)
@@ -187,10 +196,19 @@ class _View:
         return next((row.last_error for row in waiting if row.last_error), None)
 
 
-def _refusal(track: Track, rule: StoreRule, operation: Operation) -> Conflict | None:
+def _refusal(
+    track: Track, rule: StoreRule, operation: Operation, drained: Collection[str]
+) -> Conflict | None:
     """Why this cannot be. Withdrawing always can."""
     if operation is Operation.DELETE:
         return None
+    return refusal_to_push(track, rule, drained)
+
+
+def refusal_to_push(track: Track, rule: StoreRule, drained: Collection[str]) -> Conflict | None:
+    """Why the store cannot have the track; None if it can."""
+    if rule.name in drained:
+        return StoreDrains(f"{rule.name} is being drained: nothing is placed there")
     if rule.public and not track.public:
         return TrackIsPrivate(f"{track.id} is private, and {rule.name} is a public store")
     if not rule.takes(track.blob):

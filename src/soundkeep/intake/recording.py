@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, renditions, sidecars, tracks
+from soundkeep.catalog import blobs, copies, renditions, sidecars, speech, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
@@ -29,7 +29,6 @@ from soundkeep.model import (
     CopyState,
     Lane,
     Receipt,
-    SegmentName,
     Track,
     Visibility,
     Wish,
@@ -89,6 +88,7 @@ def record(
     more; then nothing was recorded."""
     if new.rendition is not None:
         new = _as_public_as_its_track(tx, new, new.rendition)
+    rules = planning.as_of(tx, rules)
     is_new = blobs.ensure(tx, blob)
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     track, change = _name(tx, new, blob, rules, held)
@@ -96,7 +96,7 @@ def record(
         renditions.made(tx, new.rendition, track.id)
     if change is not None:
         planning.apply(tx, blob, change, lane)
-        sidecar_planning.want(tx, blob, track, rules, held)
+        sidecar_planning.want(tx, blob, [track], rules, held)
         planning.want_renditions(tx, track, rules, lane)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
@@ -117,13 +117,16 @@ def record_speech(
     `name_it` writes the row that names the blob, in this transaction; if it raises, nothing was
     recorded. The copies are the ledger's to make: until then the inbox has the only one.
     """
+    rules = planning.as_of(tx, rules)
     is_new = blobs.ensure(tx, blob)
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     names = planning.names_of(tx, blob.digest) if held else []
     name_it()
-    after = place(blob, [*names, SegmentName()], rules)
-    change = difference(held, after, place(blob, names, rules))
+    said = speech.naming(tx, blob.digest)
+    after = place(blob, [*names, *said], rules)
+    change = difference(held, after, place(blob, names, rules), rules.drained)
     planning.apply(tx, blob, change, lane)
+    sidecar_planning.want(tx, blob, [each for each in said if each not in names], rules, held)
     needed = bool(change.want or change.keep) or not _is_settled(held)
     if needed:
         _landed(tx, blob, inbox)
@@ -147,12 +150,13 @@ def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) ->
 
     Raises `IdTaken` or `PathTaken`, and then nothing was recorded.
     """
+    rules = planning.as_of(tx, rules)
     blobs.take(tx, blob.digest)
     held = copies.of_blob(tx, blob.digest)
     track, change = _name(tx, new, blob, rules, held)
     if change is not None:
         planning.apply(tx, blob, change, lane)
-        sidecar_planning.want(tx, blob, track, rules, held)
+        sidecar_planning.want(tx, blob, [track], rules, held)
     return track
 
 
@@ -183,7 +187,7 @@ def change(
         raise RevisionChanged(f"the track is at revision {now.revision}, not {track.revision}")
     names_before = tracks.naming(tx, track.blob.digest)
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
-    sidecars.follow(tx, track.blob.digest, track.id, changed.revision)
+    sidecars.follow(tx, track.blob.digest, track.subject, changed.revision)
     if visibility is not track.visibility:
         receipts.replan_noting(tx, changed, rules, names_before)
         _change_renditions(tx, changed, rules)
@@ -233,7 +237,7 @@ def _name(
     names = planning.names_of(tx, blob.digest) if held else []  # a blob with a name has copies
     track = tracks.add(tx, wished, reborn=new.id is not None)
     after = place(blob, [*names, track], rules)
-    return track, difference(held, after, place(blob, names, rules))
+    return track, difference(held, after, place(blob, names, rules), rules.drained)
 
 
 def _of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:

@@ -28,6 +28,7 @@ from soundkeep.errors import (
     TooLarge,
     Unavailable,
 )
+from soundkeep.stores.http_bodies import Body
 from soundkeep.stores.http_service import (
     Meaning,
     Phases,
@@ -39,7 +40,6 @@ from soundkeep.stores.http_service import (
 from soundkeep.stores.interface import Bytes, Source
 from soundkeep.stores.ipfs_cid import Cid, Naming
 from soundkeep.stores.pieces import exactly
-from soundkeep.stores.s3_bodies import Body
 
 ANSWER_BYTES = 4 * 1024 * 1024  # the root of a file of any size has less
 NOTHING: Mapping[str, str] = {}

@@ -15,6 +15,7 @@ from soundkeep.settings import (
     MemoryStoreSettings,
     S3StoreSettings,
     StoreSettings,
+    SupabaseStoreSettings,
     TursoStoreSettings,
     database_url,
     reveal,
@@ -91,6 +92,21 @@ def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
     )
 
 
+def supabase(name: str, settings: SupabaseStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.supabase import SupabaseStore  # noqa: PLC0415
+
+    return SupabaseStore(
+        name,
+        settings.url,
+        settings.bucket,
+        reveal(settings.service_key),
+        single_put_bytes=settings.single_put_bytes,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
 def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
     from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
 
@@ -110,6 +126,7 @@ KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "s3": s3,
     "turso": turso,
     "ipfs": ipfs,
+    "supabase": supabase,
     "cloud": cloud,
 }
 
