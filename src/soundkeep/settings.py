@@ -262,6 +262,9 @@ class SupabaseStoreSettings(_StoreTable):
     single_put_bytes: int = Field(6 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go by tus
 
 
+TokenUrl = Annotated[ServerUrl, AfterValidator(_safe_address)]
+
+
 class KuboSettings(_Table):
     """A node with Kubo's RPC, open or behind a password or a token."""
 
@@ -271,15 +274,21 @@ class KuboSettings(_Table):
     password: SecretReference | None = None
     token: SecretReference | None = None
 
+    @model_validator(mode="after")
+    def _a_credential_goes_to_a_safe_address(self) -> KuboSettings:
+        if self.password is not None or self.token is not None:
+            _safe_address(self.url)
+        return self
+
 
 class PinataSettings(_Table):
     """Pinata by its API v3."""
 
     kind: Literal["pinata"]
     token: SecretReference
-    url: ServerUrl = "https://api.pinata.cloud"
-    upload_url: ServerUrl = "https://uploads.pinata.cloud"
-    gateway: ServerUrl | None = None  # the account's own; private files are read nowhere else
+    url: TokenUrl = "https://api.pinata.cloud"
+    upload_url: TokenUrl = "https://uploads.pinata.cloud"
+    gateway: TokenUrl | None = None  # the account's own; private files are read nowhere else
     gateway_token: SecretReference | None = None
 
 
@@ -290,8 +299,8 @@ class PinataLegacySettings(_Table):
     token: SecretReference | None = None
     api_key: SecretReference | None = None
     secret_key: SecretReference | None = None
-    url: ServerUrl = "https://api.pinata.cloud"
-    gateway: ServerUrl | None = None
+    url: TokenUrl = "https://api.pinata.cloud"
+    gateway: TokenUrl | None = None
     gateway_token: SecretReference | None = None
 
     @model_validator(mode="after")
@@ -306,7 +315,7 @@ class PinningServiceSettings(_Table):
     """A pinning service: it fetches by itself what another provider has."""
 
     kind: Literal["pinning"]
-    url: ServerUrl
+    url: TokenUrl
     token: SecretReference
 
 

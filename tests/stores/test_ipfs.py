@@ -712,13 +712,15 @@ JWT = {"kind": "pinata", "token": "env:T_JWT", "gateway": "https://x.example"}
     ("table", "why"),
     [
         ({"providers": []}, "at least 1"),
+        ({"providers": [kubo("http://far.example", token="env:A")]}, "read on the way"),
+        ({"providers": [{**JWT, "url": "http://far.example"}]}, "read on the way"),
         ({"providers": [{**JWT, "token": "the token itself"}]}, "not as text"),
         ({"providers": [{"kind": "pinata", "token": "env:T_JWT"}]}, "nothing reads"),
-        ({"providers": [service("http://x")]}, "takes no bytes"),
+        ({"providers": [service("https://x")]}, "takes no bytes"),
         ({"providers": [NODE], "public": False}, "follows from network"),
         ({"providers": [NODE], "network": "private", "public": True}, "follows from network"),
         ({"providers": [NODE], "key": "audio/{track_id}"}, "share a CID"),
-        ({"providers": [NODE, service("http://x")], "network": "private"}, "kept by"),
+        ({"providers": [NODE, service("https://x")], "network": "private"}, "kept by"),
         ({"providers": [NODE], "network": "private", "gateways": ["http://x"]}, "public network"),
         ({"providers": [{"kind": "pinata_legacy"}, NODE]}, "either token"),
         ({"providers": [{"kind": "pinata_legacy", "api_key": "env:A"}, NODE]}, "either token"),
@@ -731,6 +733,10 @@ JWT = {"kind": "pinata", "token": "env:T_JWT", "gateway": "https://x.example"}
 def test_settings_that_cannot_work_are_refused(table: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         store_of(**table)
+
+
+def test_a_node_that_asks_for_nothing_may_be_anywhere() -> None:
+    assert store_of([kubo("http://node.example:5001")]).caps.public
 
 
 def test_a_store_is_public_unless_its_network_is_private() -> None:
