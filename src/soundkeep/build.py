@@ -37,9 +37,11 @@ from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.migrating import Migrator
+from soundkeep.copies.orphans import Comparer
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
+from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
@@ -104,6 +106,8 @@ class House:
     renderer: Renderer
     forgetter: Forgetter
     migrator: Migrator
+    scrubber: Scrubber
+    comparer: Comparer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -143,20 +147,18 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 
     Raises `SettingsError`, `CatalogUnavailable`, `WriteFailed`.
     """
-    placed = Rules.of(settings)
+    Rules.of(settings)  # what cannot be is refused before anything is made
     law = Law(frozenset(settings.stores), settings.policy.min_copies, settings.policy.proof_age)
     async with AsyncExitStack() as closing:
-        catalog = await _opened_catalog(settings, closing)
-        stores = _make_stores(settings, catalog)
-        rules = placed.with_sidecars_only_in(
-            {name for name, store in stores.items() if store.caps.sidecars}
-        )
+        catalog = await opened_catalog(settings, closing)
+        stores = make_stores(settings, catalog)
         _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+        rules = rules_of(settings, stores)  # by now they know what they take
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
@@ -228,6 +230,8 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
+            comparer=Comparer(catalog, stores),
+            scrubber=_make_scrubber(settings, keep, outages),
         )
 
 
@@ -249,6 +253,15 @@ def _make_migrator(
         concurrency=partial(_concurrency, settings),
         holder=keep.holder,
         lease_seconds=settings.worker.lease_seconds,
+    )
+
+
+def _make_scrubber(settings: Settings, keep: Keep, outages: Outages) -> Scrubber:
+    """What looks at every copy again."""
+    modes = {name: Mode(table.scrub) for name, table in settings.stores.items()}
+    manners = Manners(modes, settings.scrub.period, settings.scrub.bytes_per_day)
+    return Scrubber(
+        keep.catalog, keep.copier, keep.stores, outages, manners, partial(_concurrency, settings)
     )
 
 
@@ -351,7 +364,7 @@ def _outbound(settings: Settings) -> Outbound:
     return Outbound(settings.outbound)
 
 
-async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
+async def opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
     """The catalog, up to date, and free of what dead processes of this host still held."""
     try:
         settings.data_directory.mkdir(parents=True, exist_ok=True)
@@ -368,19 +381,27 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     return catalog
 
 
-def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
+def make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
     """Every configured store in its wrappers, and this host's inbox."""
     stores: dict[str, Store] = {
         settings.inbox_name: LocalStore(settings.inbox_name, settings.inbox_directory)
     }
-    for name, table in settings.stores.items():
-        store = make_store(
-            name, table, data=settings.data_directory, catalog_url=settings.catalog_url
-        )
-        bounded = Bounded(store, table.timeout_seconds)
-        guarded = Guarded(bounded, _expected_id(catalog, name))
+    for name in settings.stores:
+        guarded = Guarded(bounded_store(settings, name), _expected_id(catalog, name))
         stores[name] = Limited(guarded, CALLS_AT_ONCE)
     return stores
+
+
+def bounded_store(settings: Settings, name: str) -> Store:
+    """A store by itself, whoever's it is, that answers in time or not at all."""
+    table = settings.stores[name]
+    store = make_store(name, table, data=settings.data_directory, catalog_url=settings.catalog_url)
+    return Bounded(store, table.timeout_seconds)
+
+
+def rules_of(settings: Settings, stores: Mapping[str, Store]) -> Rules:
+    """Placement, as far as these stores can follow it. Raises `SettingsError`."""
+    return Rules.of(settings).within({name: store.caps for name, store in stores.items()})
 
 
 def _check_redirects(settings: Settings, stores: Mapping[str, Store]) -> None:

@@ -19,9 +19,12 @@ from soundkeep.cli import (
     examining,
     importing,
     migrating,
+    orphans,
     plans,
+    rebuilding,
     removing,
     rendering,
+    scrubbing,
     serving,
     showing,
     speaking,
@@ -56,7 +59,10 @@ app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
+app.command("scrub")(scrubbing.scrub)
+app.command("orphans")(orphans.orphans)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
