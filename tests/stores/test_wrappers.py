@@ -12,7 +12,7 @@ from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import TimedOut, Unavailable
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.stores.wrappers import Bounded, Limited, Pace, Paced, ReadAhead, Wrapped
+from soundkeep.stores.wrappers import Bounded, Limited, Wrapped
 from soundkeep.testing import BytesSource, Fault, FaultyStore
 from soundkeep.testing.contract import fails_with, listed, read
 from soundkeep.testing.sources import WaitingSource
@@ -133,70 +133,3 @@ async def test_the_time_of_the_source_does_not_count_against_the_store() -> None
     source.may_go_on.set()
     await putting
     assert await read(store, "x") == BODY
-
-
-# --- Paced ----------------------------------------------------------------------------------
-
-
-async def test_a_pace_makes_everybody_wait_for_what_was_taken_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    pace = Pace(bytes_per_second=1000)
-    monkeypatch.setattr("soundkeep.stores.wrappers.asyncio.sleep", sleep)
-    for size_bytes in (500, 1000, 1):
-        await pace.pay(size_bytes)
-    assert waits == pytest.approx([0, 0.5, 1.5], abs=0.1)
-
-
-async def test_what_is_put_at_a_pace_is_put_whole() -> None:
-    inner = MemoryStore("disk")
-    await Paced(inner, Pace(10_000_000)).put(Key("x"), BytesSource(BODY))
-    assert await read(inner, "x") == BODY
-
-
-# --- ReadAhead ------------------------------------------------------------------------------
-
-
-class Noting(BytesSource):
-    """Says when it was read."""
-
-    async def open(self, start: int = 0, stop: int | None = None):  # type: ignore[no-untyped-def]
-        events.append("read")
-        async for piece in super().open(start, stop):
-            yield piece
-
-
-class NotingStore(Wrapped):
-    """Says when a put begins."""
-
-    async def put(self, key: Key, source: Source) -> Receipt:
-        events.append("put")
-        return await self.inner.put(key, source)
-
-
-events: list[str] = []
-
-
-@pytest.mark.parametrize(("most", "order"), [(len(BODY), "read put"), (len(BODY) - 1, "put read")])
-async def test_what_is_small_is_read_before_its_place_is_taken(most: int, order: str) -> None:
-    events.clear()
-    inner = MemoryStore("disk")
-    await ReadAhead(NotingStore(inner), most).put(Key("x"), Noting(BODY))
-    assert " ".join(events) == order
-    assert await read(inner, "x") == BODY
-
-
-async def test_what_was_read_ahead_can_be_opened_from_the_middle() -> None:
-    class Middle(Wrapped):
-        async def put(self, key: Key, source: Source) -> Receipt:
-            for start, stop in ((0, None), (5, None), (7, CHUNK_BYTES + 3), (len(BODY), None)):
-                async with aclosing(source.open(start, stop)) as pieces:
-                    assert b"".join([piece async for piece in pieces]) == BODY[start:stop]
-            return await self.inner.put(key, source)
-
-    await ReadAhead(Middle(MemoryStore("disk")), len(BODY)).put(Key("x"), BytesSource(BODY))

@@ -27,14 +27,13 @@ from soundkeep.copies.syncing import Order, refusal_to_push
 from soundkeep.errors import Conflict, NoSuchStore, StoreDrains, StoreError
 from soundkeep.model import Copy, Operation, Track
 from soundkeep.stores.interface import Store
-from soundkeep.stores.wrappers import Limited, Pace, Paced, ReadAhead
+from soundkeep.stores.wrappers import Limited, Pace, Paced
 
 PAGE_TRACKS = 200
 MOST_REFUSALS = 100  # named one by one
 SAMPLES = 4  # copies read for an estimate
 SAMPLE_SECONDS = 2.0
-TASKS_EACH = 4  # tracks under way for each put: the others are read, or in the ledger meanwhile
-AHEAD_BYTES = 2 * 1024 * 1024  # larger sounds are read while they are written
+TASKS_EACH = 4  # tracks under way for each put: the others are in the ledger meanwhile
 OTHERS_SECONDS = 30.0  # how long what others copy is waited for
 LOOK_SECONDS = 0.2
 
@@ -211,8 +210,7 @@ class _Running:
         self._route = route
         self._heard = heard
         at_once = migrator._concurrency(move.target)
-        limited = Limited(_paced(migrator._stores[move.target], move), at_once)
-        self._target = ReadAhead(limited, AHEAD_BYTES)
+        self._target = Limited(_paced(migrator._stores[move.target], move), at_once)
         self._free = asyncio.Semaphore(at_once * TASKS_EACH)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0

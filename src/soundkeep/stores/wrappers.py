@@ -189,20 +189,6 @@ class Paced(Wrapped):
         return await self.inner.put(key, _PacedSource(source, self._pace))
 
 
-class ReadAhead(Wrapped):
-    """What is put is read first, if it is small, so that nobody's place is held while its source
-    is slow. It stands around `Limited`."""
-
-    def __init__(self, inner: Store, most_bytes: int) -> None:
-        super().__init__(inner)
-        self._most_bytes = most_bytes
-
-    async def put(self, key: Key, source: Source) -> Receipt:
-        if source.size_bytes <= self._most_bytes and source.file is None:
-            source = await _ReadSource.of(source)
-        return await self.inner.put(key, source)
-
-
 class _ThroughSource:
     """A source that says of itself what the one inside does."""
 
@@ -252,23 +238,3 @@ class _PacedSource(_ThroughSource):
             async for piece in pieces:
                 await self._pace.pay(len(piece))
                 yield piece
-
-
-class _ReadSource(_ThroughSource):
-    """A source that was read already."""
-
-    def __init__(self, inner: Source, pieces: list[bytes]) -> None:
-        super().__init__(inner)
-        self._pieces = pieces
-
-    @classmethod
-    async def of(cls, inner: Source) -> _ReadSource:
-        async with aclosing(inner.open()) as pieces:
-            return cls(inner, [piece async for piece in pieces])
-
-    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
-        if start == 0 and stop is None:
-            for piece in self._pieces:
-                yield piece
-        elif part := b"".join(self._pieces)[start:stop]:
-            yield part
