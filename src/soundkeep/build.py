@@ -147,20 +147,18 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 
     Raises `SettingsError`, `CatalogUnavailable`, `WriteFailed`.
     """
-    placed = Rules.of(settings)
+    Rules.of(settings)  # what cannot be is refused before anything is made
     law = Law(frozenset(settings.stores), settings.policy.min_copies, settings.policy.proof_age)
     async with AsyncExitStack() as closing:
-        catalog = await _opened_catalog(settings, closing)
-        stores = _make_stores(settings, catalog)
-        rules = placed.with_sidecars_only_in(
-            {name for name, store in stores.items() if store.caps.sidecars}
-        )
+        catalog = await opened_catalog(settings, closing)
+        stores = make_stores(settings, catalog)
         _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+        rules = rules_of(settings, stores)  # by now they know what they take
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
@@ -366,7 +364,7 @@ def _outbound(settings: Settings) -> Outbound:
     return Outbound(settings.outbound)
 
 
-async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
+async def opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog:
     """The catalog, up to date, and free of what dead processes of this host still held."""
     try:
         settings.data_directory.mkdir(parents=True, exist_ok=True)
@@ -383,19 +381,27 @@ async def _opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalo
     return catalog
 
 
-def _make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
+def make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
     """Every configured store in its wrappers, and this host's inbox."""
     stores: dict[str, Store] = {
         settings.inbox_name: LocalStore(settings.inbox_name, settings.inbox_directory)
     }
-    for name, table in settings.stores.items():
-        store = make_store(
-            name, table, data=settings.data_directory, catalog_url=settings.catalog_url
-        )
-        bounded = Bounded(store, table.timeout_seconds)
-        guarded = Guarded(bounded, _expected_id(catalog, name))
+    for name in settings.stores:
+        guarded = Guarded(bounded_store(settings, name), _expected_id(catalog, name))
         stores[name] = Limited(guarded, CALLS_AT_ONCE)
     return stores
+
+
+def bounded_store(settings: Settings, name: str) -> Store:
+    """A store by itself, whoever's it is, that answers in time or not at all."""
+    table = settings.stores[name]
+    store = make_store(name, table, data=settings.data_directory, catalog_url=settings.catalog_url)
+    return Bounded(store, table.timeout_seconds)
+
+
+def rules_of(settings: Settings, stores: Mapping[str, Store]) -> Rules:
+    """Placement, as far as these stores can follow it. Raises `SettingsError`."""
+    return Rules.of(settings).within({name: store.caps for name, store in stores.items()})
 
 
 def _check_redirects(settings: Settings, stores: Mapping[str, Store]) -> None:

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "soundkeep"
 # From the top down: a room imports only from levels below its own, never from a sibling.
 LEVELS = (
     {"cli", "web", "worker"},
+    {"rebuilding"},
     {"build"},
     {"chores", "rendering"},
     {"keep"},

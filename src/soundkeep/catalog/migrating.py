@@ -30,6 +30,16 @@ def migrate(engine: Engine) -> None:
             _upgrade(connection, revision)
 
 
+def require_newest(engine: Engine) -> None:
+    """Changes nothing. Raises `CatalogUnavailable` unless it is as this Soundkeep has it."""
+    with engine.connect() as connection:
+        revision = _revision(connection)
+    if revision != HEAD:
+        raise CatalogUnavailable(
+            f"the catalog is at revision {revision or 'none'}, not {HEAD}: start `soundkeep serve`"
+        )
+
+
 def _revision(connection: Connection) -> str | None:
     """What Alembic wrote down last; asked without it, since loading it takes a quarter second."""
     if not inspect(connection).has_table("alembic_version"):

@@ -325,6 +325,13 @@ def _note_written(tx: Tx, outcome: Written) -> bool:
     return row is not None
 
 
+def found_written(tx: Tx, store: str, key: str, revision: int) -> None:
+    """A store was found to have this sidecar as it should be, by one who read it there."""
+    here = and_(sidecars.c.store == store, sidecars.c.key == key, sidecars.c.lease_token.is_(None))
+    same = and_(here, _IS_KEPT, sidecars.c.wanted == revision)
+    tx.run(update(sidecars).where(same).values(revision=revision, locator=key, chore=None))
+
+
 def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:
     """There is nothing to write of its subject. What was asked for meanwhile is due at once; if
     nothing was, the settings of this process are ahead of the rows."""

@@ -24,6 +24,7 @@ from soundkeep.catalog.schema import (
     speech_tracks,
     speeches,
 )
+from soundkeep.catalog.schema import tracks as tracks_table
 from soundkeep.catalog.speech import Speech, segment_of, speech_of
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Segment, Subject, SubjectKind, Track
@@ -93,6 +94,7 @@ class SegmentRecord:
 
 Record: TypeAlias = TrackRecord | SegmentRecord
 
+_HAS_SOUND = segments.c.digest.is_not(None)
 _WITH_BLOBS = select(segments, *(each.label(f"blob_{each.name}") for each in blobs.c)).join(
     blobs, blobs.c.digest == segments.c.digest
 )
@@ -103,6 +105,22 @@ def find_all(tx: Tx, subjects: Collection[Subject]) -> dict[Subject, Record]:
     ids = {each.name for each in subjects if each.kind is SubjectKind.TRACK}
     keys = {each.name for each in subjects if each.kind is SubjectKind.SEGMENT}
     return {record.subject: record for record in (*_tracks(tx, ids), *_segments(tx, keys))}
+
+
+def page(tx: Tx, kind: SubjectKind, after: str, limit: int) -> list[Subject]:
+    """The next of a kind in the order of their names, for passes over all; begin with ""."""
+    track, key = tracks_table.c.id, segments.c.key
+    named = select(track) if kind is SubjectKind.TRACK else select(key).where(_HAS_SOUND)
+    name = track if kind is SubjectKind.TRACK else key
+    rows = tx.run(named.where(name > after).order_by(name).limit(limit))
+    return [Subject(kind, found) for found in rows.scalars()]
+
+
+def speech_keys_after(tx: Tx, after: str, limit: int) -> list[str]:
+    """The same of speeches that have their sound."""
+    key = speeches.c.key
+    spoken = select(key).where(speeches.c.digest.is_not(None), key > after)
+    return list(tx.run(spoken.order_by(key).limit(limit)).scalars())
 
 
 def _tracks(tx: Tx, ids: Collection[str]) -> Iterable[Record]:

@@ -21,6 +21,7 @@ from soundkeep.cli import (
     migrating,
     orphans,
     plans,
+    rebuilding,
     removing,
     rendering,
     scrubbing,
@@ -61,6 +62,7 @@ app.command("check")(standing.check)
 app.command("scrub")(scrubbing.scrub)
 app.command("orphans")(orphans.orphans)
 app.command("retry")(standing.retry)
+app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")

@@ -34,6 +34,20 @@ async def admit(catalog: Catalog, store: Store, kind: str) -> str:
     return known.store_id
 
 
+async def take_over(catalog: Catalog, store: Store, kind: str) -> str:
+    """Makes a store this catalog's own, whoever's it was; answers its id, which whoever had it
+    before does not know. Raises what keeps the store from answering. It may be repeated.
+    """
+    await store.probe()
+    known = await catalog.write(store_rows.ensure, store.name, kind)
+    if store.caps.marks and await store.read_marker() != known.store_id:
+        await store.write_marker(known.store_id)
+        _compare(store.name, await store.read_marker(), known.store_id)
+    if store.caps.marks:
+        await catalog.write(store_rows.note_marked, store.name)
+    return known.store_id
+
+
 async def _marker(store: Store, *, first_time: bool) -> str | None:
     """The marker; a place that does not exist yet has none, as long as it was never seen."""
     try:

@@ -1,0 +1,272 @@
+"""Makes a catalog anew from one store: from the sidecars there, and the sounds beside them.
+
+Nothing else is needed, and nothing is believed that a sound does not prove: each is read once, in
+pieces, and taken only if its digest is the one that its sidecar names. What is taken is a row with
+a proven copy in that store, and placement wants the others'; whatever cannot be taken is left where
+it is and said so. Sidecars are taken one by one, each in a transaction of its own, so a rebuild
+that was broken off goes on where it was, and one that is repeated changes nothing. Memory does not
+grow with the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from soundkeep.catalog import blobs, copies, facts, restoring, sidecars, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.subjects import Record, TrackRecord
+from soundkeep.catalog.tracks import MAX_PAGE, Query
+from soundkeep.copies import planning
+from soundkeep.copies.copying import READ_BACK
+from soundkeep.copies.placement import Layout, Rules, StoreRule
+from soundkeep.copies.sidecar_form import Form, Parsed, TrackForm, parse, sidecar_bytes
+from soundkeep.copies.sidecar_reading import blob_of, record_of
+from soundkeep.digest import Digest, Fingerprint, Hasher
+from soundkeep.errors import (
+    BadInput,
+    CatalogUnavailable,
+    Conflict,
+    Corrupt,
+    DiskFull,
+    NotFound,
+    SoundkeepError,
+    TooLarge,
+)
+from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track, Wish
+from soundkeep.stores.interface import Store
+
+FACT = "rebuilt"  # its presence says that the catalog was made by a rebuild
+AT_ONCE = 8  # sidecars in hand, each with its sound
+MAX_SIDECAR_BYTES = 64 * 1024 * 1024
+REMEMBERED = 1000  # of those that were left, by name
+ENDS_ALL = (CatalogUnavailable, DiskFull)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A sidecar that was not taken, and why."""
+
+    key: str
+    why: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the sidecars of a store."""
+
+    taken: dict[SubjectKind, int] = field(default_factory=lambda: dict.fromkeys(SubjectKind, 0))
+    there: dict[SubjectKind, int] = field(default_factory=lambda: dict.fromkeys(SubjectKind, 0))
+    left: list[Left] = field(default_factory=list)  # the first of them
+    left_count: int = 0
+    bytes_read: int = 0
+
+    def leave(self, key: str, why: str) -> None:
+        self.left_count += 1
+        if len(self.left) < REMEMBERED:
+            self.left.append(Left(key, " ".join(why.split())))
+
+
+class Rebuild:
+    """One rebuild, from one store into one catalog. The store is read, and nothing else."""
+
+    def __init__(self, catalog: Catalog, store: Store, rule: StoreRule, rules: Rules) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._rule = rule
+        self._rules = rules
+        self._hashing: dict[str, asyncio.Task[Fingerprint]] = {}
+        self.tally = Tally()
+
+    async def check(self) -> None:
+        """Raises `Conflict` if the catalog has tracks that the store does not tell of alike, unless
+        a rebuild made them: then it is not the catalog that was lost."""
+        if await self._catalog.read(facts.read, FACT) is None:
+            async with aclosing(_all_tracks(self._catalog)) as known:
+                async for track in known:
+                    await self._check_alike(track)
+
+    async def run(self, done: Callable[[], object]) -> Tally:
+        """Takes everything that can be taken; calls `done` after each sidecar.
+
+        Raises what keeps the store from being listed, `CatalogUnavailable` and `DiskFull`.
+        """
+        await self._catalog.write(facts.write, FACT, {"from": self._store.name})
+        places = asyncio.Semaphore(AT_ONCE)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            places.release()
+            done()
+
+        try:
+            async with asyncio.TaskGroup() as group, aclosing(self._sidecars()) as keys:
+                async for key in keys:
+                    await places.acquire()
+                    group.create_task(self._take(key)).add_done_callback(ended)
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        finally:
+            for hashing in self._hashing.values():  # nobody waits for these any more
+                hashing.cancel()
+        return self.tally
+
+    # --- finding ----------------------------------------------------------------------------
+
+    async def _sidecars(self) -> AsyncGenerator[str, None]:
+        """Every key in the store that a sidecar could have."""
+        layouts = _layouts(self._rule)
+        for folder in _outermost({folder for layout in layouts for folder in layout.folders()}):
+            async for stat in self._store.list(folder):
+                if any(layout.could_make(stat.locator) for layout in layouts):
+                    yield stat.locator
+
+    async def _check_alike(self, track: Track) -> None:
+        key = self._rule.sidecar_key(track)
+        assert key is not None
+        try:
+            form = (await self._parsed(str(key)))[0].form
+            alike = isinstance(form, TrackForm) and _tells_of(form, track)
+        except (NotFound, BadInput):
+            alike = False
+        if not alike:
+            raise Conflict(
+                f"the catalog has tracks, and {self._store.name} does not tell the same of "
+                f"{track.id}: a rebuild wants an empty catalog, or one that a rebuild began"
+            )
+
+    # --- taking -----------------------------------------------------------------------------
+
+    async def _take(self, key: str) -> None:
+        try:
+            await self._taken(key)
+        except ENDS_ALL:
+            raise
+        except SoundkeepError as error:
+            self.tally.leave(key, str(error))
+
+    async def _taken(self, key: str) -> None:
+        parsed, data = await self._parsed(key)
+        blob = await self._blob(parsed.form)
+        record = record_of(parsed, blob)
+        place = Place(self._store.name, parsed.form.key)
+        written = key if sidecar_bytes(record, place.key, public=False) == data else None
+        is_new = await self._catalog.write(_write, record, place, written, self._rules)
+        counted = self.tally.taken if is_new else self.tally.there
+        counted[record.subject.kind] += 1
+
+    async def _parsed(self, key: str) -> tuple[Parsed, bytes]:
+        data = bytearray()
+        async with aclosing(self._store.open(key)) as pieces:
+            async for piece in pieces:
+                data += piece
+                if len(data) > MAX_SIDECAR_BYTES:
+                    raise TooLarge(f"more than {MAX_SIDECAR_BYTES} bytes are no sidecar")
+        whole = bytes(data)
+        return parse(whole), whole
+
+    async def _blob(self, form: Form) -> Blob:
+        """The blob that a sidecar tells of, once its sound was read, now or before."""
+        digest = Digest.parse(form.digest)
+        place = Place(self._store.name, form.key)
+        known = await self._catalog.read(_proven, digest, place)
+        if known is not None:
+            return known
+        found = await self._fingerprint(form.key)
+        if found.digest != digest:
+            raise Corrupt(f"the sound at {form.key} is not the one that it tells of")
+        return blob_of(form, found.chunk_hashes)
+
+    async def _fingerprint(self, key: str) -> Fingerprint:
+        """Of a sound that several sidecars may ask for at once: it is read for all of them."""
+        task = self._hashing.get(key)
+        if task is None:
+            task = self._hashing[key] = asyncio.create_task(self._hashed(key))
+            task.add_done_callback(lambda _: self._hashing.pop(key))
+        return await asyncio.shield(task)
+
+    async def _hashed(self, key: str) -> Fingerprint:
+        hasher = Hasher()
+        try:
+            async with aclosing(self._store.open(key)) as pieces:
+                async for piece in pieces:
+                    hasher.update(piece)
+        except NotFound:
+            raise NotFound(f"there is no sound at {key}") from None
+        self.tally.bytes_read += hasher.size_bytes
+        return hasher.finish()
+
+
+def _layouts(rule: StoreRule) -> list[Layout]:
+    return [layout for layout in (rule.sidecars, rule.segment_sidecars) if layout is not None]
+
+
+def _outermost(folders: set[str]) -> list[str]:
+    """Those that lie in no other, so that nothing is listed twice."""
+    inside = {one for one in folders for other in folders if one != other and one.startswith(other)}
+    return sorted(folders - inside)
+
+
+def _tells_of(form: TrackForm, track: Track) -> bool:
+    told = (form.id, form.owner, form.path, form.digest)
+    return told == (track.id, track.owner, track.path, track.blob.digest.hex)
+
+
+async def _all_tracks(catalog: Catalog) -> AsyncGenerator[Track, None]:
+    query: Query | None = Query(limit=MAX_PAGE)
+    while query is not None:
+        page = await catalog.read(tracks.page, query)
+        for track in page.items:
+            yield track
+        cursor = page.next_cursor
+        query = Query(limit=MAX_PAGE, cursor=cursor) if cursor is not None else None
+
+
+# --- transactions ---------------------------------------------------------------------------
+
+
+def _proven(tx: Tx, digest: Digest, place: Place) -> Blob | None:
+    """The blob, if the catalog has a proven copy of it there: then it was read already."""
+    blob = blobs.find(tx, digest)
+    held = copies.of_blob(tx, digest) if blob is not None else ()
+    here = (copy for copy in held if (copy.store, copy.key) == (place.store, place.key))
+    return blob if any(copy.state is CopyState.PRESENT for copy in here) else None
+
+
+def _write(tx: Tx, record: Record, place: Place, sidecar: str | None, rules: Rules) -> bool:
+    """Takes what a sidecar tells of, with the copy at that place; answers whether it is new.
+
+    `sidecar` is its key, if it is as we would write it. Raises `Conflict`, `IdTaken`, `PathTaken`.
+    """
+    blobs.ensure(tx, record.blob)
+    if isinstance(record, TrackRecord):
+        is_new = _write_track(tx, record)
+    else:
+        is_new = restoring.add_segment(tx, record)
+    _write_copy(tx, record.blob, place)
+    planning.replan(tx, record.blob, rules, lane=Lane.BULK)
+    if sidecar is not None:
+        sidecars.found_written(tx, place.store, sidecar, record.revision)
+    return is_new
+
+
+def _write_track(tx: Tx, record: TrackRecord) -> bool:
+    is_new = restoring.add_track(tx, record.track)
+    for each in record.speeches:
+        restoring.add_speech(tx, each, record.track)
+    if record.rendition_of is not None:
+        restoring.add_rendition(tx, record.rendition_of, record.track.id)
+    return is_new
+
+
+def _write_copy(tx: Tx, blob: Blob, place: Place) -> None:
+    """The copy that was just read. (One that is there and not present is the worker's to see.)"""
+    if any((c.store, c.key) == (place.store, place.key) for c in copies.of_blob(tx, blob.digest)):
+        return
+    if not copies.unknown_keys(tx, place.store, [place.key]):
+        raise Conflict(f"the catalog has another sound at {place.key}")
+    copies.record_present(
+        tx, blob.digest, place, locator=place.key, verified=READ_BACK, wish=Wish.KEEP, due_in=0
+    )

@@ -1,0 +1,200 @@
+"""The catalog and every store but one are destroyed: all comes back, and nothing is paid again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from cli.commands import Program
+from servers.afar import in_bucket
+from servers.fake_provider import API_KEY, Fake
+from servers.seaweed import SeaweedFS
+from servers.soundkeep import Json, Server, eventually, running
+from sounds import wav
+
+BOOK = (
+    "Once, a fox saw a bunch of grapes.\n\n"
+    "It jumped, and it jumped again.\n\n"
+    "They are sour, said the fox, and went home.\n"
+)
+SAID = {"text": BOOK, "voice": "nova", "format": "mp3", "collection": "fables", "timings": True}
+OWN = {"z": 1, "a": ["ä", None]}
+UPLOADS = 3
+KINDS = ("local", "database", "s3")
+
+
+@pytest.fixture
+def engines(fake_openai: Fake, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A provider that counts what it charges."""
+    monkeypatch.setenv("KEY_OF_THE_FAKE", API_KEY)
+    fake = {
+        "kind": "openai",
+        "base_url": f"{fake_openai.url}/v1",
+        "api_key": "env:KEY_OF_THE_FAKE",
+        "price": 15,
+        "voices": ["nova"],
+        "captions": False,
+    }
+    return json.dumps({"fake": fake})
+
+
+@contextmanager
+def house(
+    data: Path, kind: str, engines: str, request: pytest.FixtureRequest
+) -> Iterator[tuple[Server, Program]]:
+    """A server that keeps everything in the store `saved`, of that kind, and in one more; and the
+    program with the same settings."""
+    saved: Json = {"kind": kind}
+    if kind == "local":
+        saved["path"] = "saved"
+    if kind == "s3":
+        seaweed: SeaweedFS = request.getfixturevalue("seaweed")
+        saved = in_bucket(seaweed.bucket, data.parent / "secrets", prefix=f"{data.parent.name}/")
+    stores = {"saved": saved, "other": {"kind": "local", "path": "other"}}
+    settings = {
+        "STORES": json.dumps(stores),
+        "POLICY__KEEP": json.dumps(list(stores)),
+        "SPEECH__ENGINES": engines,
+    }
+    with running(data, **settings) as server:
+        named = {f"SOUNDKEEP_{name}": text for name, text in settings.items()}
+        yield server, Program(("--data", str(data)), named)
+
+
+def say(server: Server) -> Json:
+    answer = server.ask("POST", "/api/speech", json.dumps(SAID).encode())
+    assert answer.status in (200, 201), answer.body
+    found: Json = answer.json
+    return found
+
+
+def settled(server: Server) -> None:
+    eventually(lambda: server.check()["passed"], seconds=60)
+
+
+def destroy(data: Path) -> None:
+    """All but the store that is to be saved."""
+    for path in data.iterdir():
+        if path.name not in ("saved", "saved.db", "saved.db-wal", "saved.db-shm"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def told(track: Json) -> Json:
+    """What a track is, wherever it lies by now."""
+    lasting = ("id", "owner", "path", "title", "visibility", "metadata", "digest", "size_bytes")
+    more = ("media_type", "duration_seconds", "created_at", "revision", "tags")
+    return {name: track[name] for name in (*lasting, *more)}
+
+
+def all_tracks(server: Server) -> list[Json]:
+    return [told(track) for track in server.ask("GET", "/api/tracks?limit=100").json["items"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_private_store_brings_everything_back_and_a_book_costs_nothing_again(
+    kind: str, tmp_path: Path, engines: str, fake_openai: Fake, request: pytest.FixtureRequest
+) -> None:
+    data = tmp_path / "data"
+    with house(data, kind, engines, request) as (server, soundkeep):
+        for number in range(UPLOADS):
+            sound, name = wav(300_000 + number, seed=number), f"t{number}"
+            server.upload(f"{name}.wav", sound, id=name, owner="ann", metadata=quoted(OWN))
+        spoken = say(server)
+        assert (spoken["segments"], spoken["cached"]) == (3, False)
+        timing = server.ask("GET", f"/api/tracks/{spoken['track_id']}/timing").json
+        settled(server)
+        before, paid = all_tracks(server), fake_openai.charges()["charges"]
+        assert paid == 3
+
+        drilled = soundkeep.json("rebuild", "--from", "saved", "--drill")
+        assert (drilled["lost"], drilled["left"]) == ([], [])
+        assert drilled["compared"] == {"tracks": len(before), "segments": 3, "speeches": 1}
+        assert server.check()["passed"], "a drill changes nothing"
+
+        server.stop()
+        destroy(data)
+        rebuilt = soundkeep.json("rebuild", "--from", "saved")
+        assert rebuilt["taken"] == {"track": len(before), "segment": 3}
+        assert rebuilt["left"] == []
+
+        server.start()
+        settled(server)
+        assert all_tracks(server) == before
+        for number in range(UPLOADS):
+            assert server.sound(f"t{number}") == wav(300_000 + number, seed=number)
+        again = say(server)
+        assert (again["cached"], again["cost"], again["segments_generated"]) == (True, 0, 0)
+        assert (again["key"], again["track_id"]) == (spoken["key"], spoken["track_id"])
+        assert server.ask("GET", f"/api/tracks/{again['track_id']}/timing").json == timing
+        edited = {**SAID, "text": BOOK.replace("went home", "ran away")}
+        new = server.ask("POST", "/api/speech", json.dumps(edited).encode()).json
+        assert new["segments_generated"] == 1, "of an edited book only what was changed is new"
+        assert fake_openai.charges()["charges"] == paid + 1
+
+
+def quoted(metadata: Json) -> str:
+    return quote(json.dumps(metadata))
+
+
+def test_a_store_of_a_lost_catalog_is_refused_until_it_is_rebuilt_from(
+    tmp_path: Path, engines: str, request: pytest.FixtureRequest
+) -> None:
+    """And what lay in the inbox of the lost one is set aside, not swept."""
+    data = tmp_path / "data"
+    with house(data, "local", engines, request) as (server, soundkeep):
+        server.upload("a.wav", wav(5000, seed=1), id="one")
+        settled(server)
+        server.kill()
+        for file in data.glob("catalog.db*"):
+            file.unlink()
+        shutil.rmtree(data / "other")
+        refused = soundkeep("check", fails=3)
+        assert b"inbox of another catalog" in refused.stderr
+        (data / "inbox" / "uploads").mkdir(exist_ok=True, parents=True)
+        (data / "inbox" / "uploads" / "precious").write_bytes(b"sound")
+
+        assert soundkeep("rebuild", "--from", "nowhere", fails=2).stderr
+        said = soundkeep("rebuild", "--from", "saved").stdout.decode()
+        assert "2 tracks and 0 segments of speech taken from saved" in said
+        [aside] = data.glob("inbox-before-rebuild-*")
+        assert (aside / "uploads" / "precious").read_bytes() == b"sound"
+        server.start()
+        settled(server)
+        assert server.sound("one") == wav(5000, seed=1)
+
+
+def test_a_drill_says_what_would_be_lost_and_touches_nothing(
+    tmp_path: Path, engines: str, request: pytest.FixtureRequest
+) -> None:
+    data = tmp_path / "data"
+    with house(data, "local", engines, request) as (server, soundkeep):
+        for name in ("one", "two"):
+            server.upload(f"{name}.wav", wav(5000, seed=len(name)), id=name)
+        settled(server)
+        server.stop()
+        (data / "saved" / "tracks" / "two.json").unlink()
+        before = contents(data)
+        drilled = soundkeep.json("rebuild", "--from", "saved", "--drill", fails=1)
+        [lost] = drilled["lost"]
+        assert lost == {"kind": "track", "name": "two", "why": "the store does not tell of it"}
+        assert contents(data) == before
+
+
+def contents(data: Path) -> dict[str, Any]:
+    """Every file and its bytes, and every row of the catalog."""
+    with closing(sqlite3.connect(data / "catalog.db")) as catalog:
+        rows = list(catalog.iterdump())
+    files = {
+        str(path): path.read_bytes()
+        for path in data.rglob("*")
+        if path.is_file() and not path.name.startswith("catalog.db")
+    }
+    return {"rows": rows, "files": files, "folders": sorted(path.name for path in data.iterdir())}
