@@ -30,7 +30,7 @@ READY_TO_RUN = $(VENV)/.ready-to-run-$(KEY)
 READY_TO_TEST = $(VENV)/.ready-to-test-$(KEY)
 
 SOURCES = src tests benchmarks
-BENCHMARKS = delivery intake ledger import_ relay upload_s3 speech
+BENCHMARKS = delivery intake ledger import_ relay upload_s3 migrate speech
 
 .PHONY: help run test drill bench lint format clean
 

@@ -22,6 +22,7 @@ from harness import PeerMissing, Reading, command, free_port, serving
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))
 
+from servers.s3_plain import Bucket  # noqa: E402 - it lies there
 from servers.seaweed import SeaweedFS  # noqa: E402 - it lies there
 
 # One worker, for one server process of ours, and buffers as somebody who cares would set them:
@@ -166,6 +167,15 @@ def rclone(*arguments: str) -> list[str]:
     if program is None:
         raise PeerMissing("rclone is not in the environment; make test brings it")
     return [program, "--config", "", *arguments]
+
+
+def remote(bucket: Bucket, folder: str) -> str:
+    """A folder of a bucket as rclone names it."""
+    return (
+        f":s3,provider=SeaweedFS,endpoint='{bucket.endpoint}',region={bucket.region},"
+        f"access_key_id={bucket.credentials.access_key},"
+        f"secret_access_key={bucket.credentials.secret_key}:{bucket.name}/{folder}"
+    )
 
 
 def sha256sum(files: Sequence[Path]) -> Reading:

@@ -67,7 +67,7 @@ def upload_s3(report: Report) -> None:
 
 def _measure(report: Report, case: Case, folder: Path, new_bucket: NewBucket) -> None:
     source = folder / "source"
-    _make_sounds(source, case)
+    make_sounds(source, case)
     contestants: dict[str, Callable[[Bucket], Reading]] = {
         "rclone": lambda bucket: _rclone(source, case, bucket),
         "aws s3 cp": lambda bucket: _aws(source, case, bucket),
@@ -112,12 +112,7 @@ def _wall_of_the_better() -> Figure:
 
 
 def _rclone(source: Path, case: Case, bucket: Bucket) -> Reading:
-    remote = (
-        f":s3,provider=SeaweedFS,endpoint='{bucket.endpoint}',region={bucket.region},"
-        f"access_key_id={bucket.credentials.access_key},"
-        f"secret_access_key={bucket.credentials.secret_key}:{bucket.name}/copied"
-    )
-    return command(peers.rclone("copy", str(source), remote), case.files)
+    return command(peers.rclone("copy", str(source), peers.remote(bucket, "copied")), case.files)
 
 
 def _aws(source: Path, case: Case, bucket: Bucket) -> Reading:
@@ -137,24 +132,13 @@ def _aws(source: Path, case: Case, bucket: Bucket) -> Reading:
 
 
 def _soundkeep(source: Path, case: Case, bucket: Bucket, data: Path) -> Reading:
-    store = {
-        "kind": "s3",
-        "bucket": bucket.name,
-        "endpoint": bucket.endpoint,
-        "region": bucket.region,
-        "access_key": "env:BENCH_ACCESS_KEY",
-        "secret_key": "env:BENCH_SECRET_KEY",
-    }
     environment = our_environment(
         data,
-        STORES=json.dumps({"bucket": store}),
+        STORES=json.dumps({"bucket": store_table(bucket)}),
         POLICY__KEEP='["bucket"]',
         LIMITS__FILE_BYTES=str(2 * LARGE_BYTES),
         LIMITS__DECODE_SECONDS="120",
-    ) | {
-        "BENCH_ACCESS_KEY": bucket.credentials.access_key,
-        "BENCH_SECRET_KEY": bucket.credentials.secret_key,
-    }
+    ) | credentials(bucket)
     program = str(BIN / "soundkeep")
     imported = command([program, "import", str(source)], case.files, environment)
     checked = command([program, "check"], case.files, environment)
@@ -162,7 +146,27 @@ def _soundkeep(source: Path, case: Case, bucket: Bucket, data: Path) -> Reading:
     return imported + checked
 
 
-def _make_sounds(folder: Path, case: Case) -> None:
+def store_table(bucket: Bucket) -> dict[str, object]:
+    """A bucket as a store of our settings."""
+    return {
+        "kind": "s3",
+        "bucket": bucket.name,
+        "endpoint": bucket.endpoint,
+        "region": bucket.region,
+        "access_key": "env:BENCH_ACCESS_KEY",
+        "secret_key": "env:BENCH_SECRET_KEY",
+    }
+
+
+def credentials(bucket: Bucket) -> dict[str, str]:
+    """The environment that such a table names."""
+    return {
+        "BENCH_ACCESS_KEY": bucket.credentials.access_key,
+        "BENCH_SECRET_KEY": bucket.credentials.secret_key,
+    }
+
+
+def make_sounds(folder: Path, case: Case) -> None:
     """Noise, which no compression anywhere makes smaller, as WAV files."""
     folder.mkdir()
     noise = random.Random(5)

@@ -34,10 +34,12 @@ from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.chores import Frame, Kind, kinds
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
+from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.fronts import Fronts
+from soundkeep.copies.migrating import Migrator
 from soundkeep.copies.outages import Outages
+from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
-from soundkeep.copies.planning import replan_all
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
@@ -45,6 +47,7 @@ from soundkeep.intake import spool
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
+from soundkeep.model import Chore
 from soundkeep.reading.reader import Reader
 from soundkeep.rendering import Renderer
 from soundkeep.settings import AUDIO_TYPES, Settings
@@ -99,12 +102,12 @@ class House:
     aside: Aside
     revoker: Revoker
     renderer: Renderer
+    forgetter: Forgetter
+    migrator: Migrator
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
-        settings = self.keep.settings
-        table = settings.stores.get(store)
-        return (table and table.concurrency) or settings.worker.concurrency
+        return _concurrency(self.keep.settings, store)
 
     async def tidy(self) -> None:
         """Removes what interrupted uploads, puts and assemblies left behind, and old refused
@@ -123,6 +126,11 @@ class House:
     async def replan(self) -> None:
         """Runs placement over everything if the settings have changed since the last time."""
         await replan_all(self.keep.catalog, self.keep.rules)
+
+    async def replan_moved(self) -> None:
+        """Runs placement over what draining a store, or using it again, has changed."""
+        await replan_drained(self.keep.catalog, self.keep.rules)
+        await replan_if_asked(self.keep.catalog, self.keep.rules)
 
     async def listen(self, woken: Callable[[], None]) -> None:
         """Calls `woken` whenever another process makes work due (PostgreSQL only)."""
@@ -180,6 +188,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         manners = InboxManners(settings.inbox.linger_seconds, settings.inbox.sweep_seconds)
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
+        every = kinds(copier, dropper, keeper)
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
         aside = _make_aside(settings, keep)
         generation = _make_generation(settings, keep, aside, closing)
@@ -189,7 +198,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         closing.push_async_callback(speeches.close)
         yield House(
             keep=keep,
-            kinds=kinds(copier, dropper, keeper),
+            kinds=every,
             frame=frame,
             outages=outages,
             generation=generation,
@@ -215,7 +224,30 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             aside=aside,
             revoker=Revoker(catalog, rules),
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
+            forgetter=Forgetter(catalog, law, frozenset(stores)),
+            migrator=_make_migrator(settings, keep, frame, every),
         )
+
+
+def _concurrency(settings: Settings, store: str) -> int:
+    table = settings.stores.get(store)
+    return (table and table.concurrency) or settings.worker.concurrency
+
+
+def _make_migrator(
+    settings: Settings, keep: Keep, frame: Frame, every: tuple[Kind, ...]
+) -> Migrator:
+    """What moves tracks between stores, with the same frame around each copy as a worker's."""
+    copying = next(kind for kind in every if kind.chore is Chore.COPY)
+    return Migrator(
+        keep.catalog,
+        keep.stores,
+        keep.rules,
+        carry_out=partial(frame.carry_out, copying),
+        concurrency=partial(_concurrency, settings),
+        holder=keep.holder,
+        lease_seconds=settings.worker.lease_seconds,
+    )
 
 
 def _make_aside(settings: Settings, keep: Keep) -> Aside:

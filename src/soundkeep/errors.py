@@ -165,6 +165,18 @@ class NotTaken(Conflict):
     code = "not_taken"
 
 
+class StoreDrains(Conflict):
+    """The store is being drained, so that nothing is placed there."""
+
+    code = "store_drains"
+
+
+class StoreNeeded(Conflict):
+    """The store cannot be drained or forgotten as things are."""
+
+    code = "store_needed"
+
+
 class PlanIsOver(Conflict):
     """The plan was cancelled or is done."""
 

@@ -31,7 +31,7 @@ from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.tracks import MAX_PAGE, Query
-from soundkeep.copies import syncing
+from soundkeep.copies import draining, syncing
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.devices import share_one_device
 from soundkeep.copies.fronts import Fronts
@@ -160,6 +160,8 @@ class Status:
             "copies": share.states if share else {},
             "bytes_present": share.bytes_present if share else 0,
             "resting": share.resting if share else 0,
+            "leaving": share.leaving if share else 0,
+            "draining_since": shown.when(known.draining_at) if known else None,
             "failing": share.failing if share else 0,
             "sidecars": msgspec.to_builtins(share.sidecars if share else SidecarCoverage()),
         }
@@ -456,6 +458,24 @@ class Keep:
         if store is not None and store not in self.stores:
             raise NoSuchStore(f"there is no store {store}")
         return await self.catalog.write(_due_now, store, digest)
+
+    async def drain(self, name: str) -> None:
+        """Begins to empty a store: the worker, or `replan_moved`, has its copies leave.
+
+        Raises `NoSuchStore`, `StoreNeeded`.
+        """
+        await self.catalog.write(draining.drain, name, self.rules)
+
+    async def resume(self, name: str) -> None:
+        """Takes a store that is being drained into use again. Raises `NoSuchStore`."""
+        await self.catalog.write(draining.resume, name, self.rules)
+
+    async def store(self, name: str) -> dict[str, Any]:
+        """One store's health, as JSON. Raises `NoSuchStore`."""
+        for store in (await self.status()).stores_json():
+            if store["name"] == name:
+                return store
+        raise NoSuchStore(f"there is no store {name}")
 
     # --- how things stand -------------------------------------------------------------------
 

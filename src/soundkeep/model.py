@@ -321,6 +321,7 @@ class Removal(StrEnum):
     PENDING = "pending"
     REMOVED = "removed"  # the store confirmed that it is gone
     KEPT = "kept: named elsewhere"  # another track has the same sound
+    FORGOTTEN = "never confirmed: the store was forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +336,8 @@ class RemovalLine:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof of a deletion, or of what was withdrawn of a track that lives: complete once no line
-    is pending."""
+    """Proof of a deletion, or of what was withdrawn of a track that lives: complete once every
+    line is confirmed."""
 
     track_id: str
     deleted_at: float | None  # None of a track that lives
@@ -345,7 +346,8 @@ class Receipt:
 
     @property
     def complete(self) -> bool:
-        return all(line.outcome is not Removal.PENDING for line in self.lines)
+        confirmed = (Removal.REMOVED, Removal.KEPT)
+        return all(line.outcome in confirmed for line in self.lines)
 
 
 class Standing(StrEnum):
@@ -383,6 +385,7 @@ class StoreState:
     opened_at: float | None = None
     error_code: str | None = None
     error: str | None = None
+    draining_at: float | None = None  # since when nothing is placed there
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationError,
     field_validator,
     model_validator,
@@ -48,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "turso")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "supabase")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -175,6 +176,7 @@ def _only_by_reference(secret: SecretStr) -> SecretStr:
 
 
 SecretReference = Annotated[SecretStr, AfterValidator(_only_by_reference)]
+ServerUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")]
 
 
 class MemoryStoreSettings(_StoreTable):
@@ -244,12 +246,118 @@ class S3StoreSettings(_StoreTable):
         return prefix.strip("/")
 
 
+class SupabaseStoreSettings(_StoreTable):
+    """A bucket of Supabase Storage, by its own REST. Without a path, `url` is the project's."""
+
+    kind: Literal["supabase"]
+    url: Annotated[str, AfterValidator(_safe_address)] = Field(pattern=r"^https?://[^\s?#@]+$")
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    service_key: SecretReference
+    single_put_bytes: int = Field(6 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go by tus
+
+
+class KuboSettings(_Table):
+    """A node with Kubo's RPC, open or behind a password or a token."""
+
+    kind: Literal["kubo"]
+    url: ServerUrl
+    user: str | None = Field(None, pattern=r"^[^:\s]{1,200}$")
+    password: SecretReference | None = None
+    token: SecretReference | None = None
+
+
+class PinataSettings(_Table):
+    """Pinata by its API v3."""
+
+    kind: Literal["pinata"]
+    token: SecretReference
+    url: ServerUrl = "https://api.pinata.cloud"
+    upload_url: ServerUrl = "https://uploads.pinata.cloud"
+    gateway: ServerUrl | None = None  # the account's own; private files are read nowhere else
+    gateway_token: SecretReference | None = None
+
+
+class PinataLegacySettings(_Table):
+    """Pinata by the API it had before, with a token or a pair of keys."""
+
+    kind: Literal["pinata_legacy"]
+    token: SecretReference | None = None
+    api_key: SecretReference | None = None
+    secret_key: SecretReference | None = None
+    url: ServerUrl = "https://api.pinata.cloud"
+    gateway: ServerUrl | None = None
+    gateway_token: SecretReference | None = None
+
+    @model_validator(mode="after")
+    def _there_is_one_credential(self) -> PinataLegacySettings:
+        pair = self.api_key is not None and self.secret_key is not None
+        if (self.token is not None) == pair or (self.api_key is None) != (self.secret_key is None):
+            raise ValueError("give either token, or api_key and secret_key")
+        return self
+
+
+class PinningServiceSettings(_Table):
+    """A pinning service: it fetches by itself what another provider has."""
+
+    kind: Literal["pinning"]
+    url: ServerUrl
+    token: SecretReference
+
+
+ProviderSettings = Annotated[
+    KuboSettings | PinataSettings | PinataLegacySettings | PinningServiceSettings,
+    Field(discriminator="kind"),
+]
+
+
+class IpfsStoreSettings(_StoreTable):
+    """IPFS, by one or several providers in their order."""
+
+    kind: Literal["ipfs"]
+    network: Literal["public", "private"] = "public"
+    providers: tuple[ProviderSettings, ...] = Field(min_length=1)
+    gateways: tuple[ServerUrl, ...] = ()  # where anybody may read
+    timeout_seconds: float = Field(60, gt=0)
+    pin_seconds: float = Field(10, ge=0)  # how long a put waits for a pinning service
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_the_network_may_see_is_public(cls, table: Any) -> Any:
+        if not isinstance(table, dict):
+            return table
+        public = table.get("network", "public") != "private"
+        return {"public": public, **table}
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> IpfsStoreSettings:
+        if self.public != (self.network == "public"):
+            raise ValueError("public follows from network, so leave it out")
+        if self.key != "blobs/{digest}":
+            raise ValueError("two keys of the same bytes share a CID: key must be blobs/{digest}")
+        kinds = {provider.kind for provider in self.providers}
+        if self.network == "private" and kinds & {"pinata_legacy", "pinning"}:
+            raise ValueError("network = private is kept by the providers kubo and pinata only")
+        if self.network == "private" and self.gateways:
+            raise ValueError("gateways read the public network only")
+        pinata = [each for each in self.providers if isinstance(each, PinataSettings)]
+        if self.network == "private" and any(each.gateway is None for each in pinata):
+            raise ValueError("private files are read through the account's own gateway: name it")
+        if kinds == {"pinning"}:
+            raise ValueError("a pinning service takes no bytes: name a provider that does, too")
+        own = any(getattr(provider, "gateway", None) for provider in self.providers)
+        if "kubo" not in kinds and not self.gateways and not own:
+            raise ValueError("nothing reads what is kept: name gateways, or a provider's gateway")
+        return self
+
+
 StoreSettings = Annotated[
     MemoryStoreSettings
     | LocalStoreSettings
     | DatabaseStoreSettings
     | S3StoreSettings
-    | TursoStoreSettings,
+    | TursoStoreSettings
+    | IpfsStoreSettings
+    | SupabaseStoreSettings,
     Field(discriminator="kind"),
 ]
 
@@ -490,6 +598,14 @@ def reveal(secret: SecretStr) -> str:
     if kind == "file":
         return _secret_file(Path(name))
     return text
+
+
+def reveal_if_set(secret: SecretStr) -> str | None:
+    """The secret behind a reference, or None if nothing is there: then what needs it is off."""
+    kind, _, name = secret.get_secret_value().partition(":")
+    if kind == "env" and not os.environ.get(name):
+        return None
+    return reveal(secret) or None
 
 
 def database_url(text: str) -> str:

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 Pair = tuple[Chore, str]
 
+STOP_SECONDS = 5.0  # given to what runs when `settled` ends
+REPLAN_SECONDS = 5.0  # between looks at what is being drained
 GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
 
 
@@ -63,7 +65,7 @@ class Worker:
             asyncio.create_task(self._every(self._settings.probe_seconds / 2, self._probe)),
             asyncio.create_task(self._count_for_ever()),
             asyncio.create_task(self._every(keep.settings.inbox.sweep_seconds, self._house.tidy)),
-            asyncio.create_task(self._once(self._house.replan)),
+            asyncio.create_task(self._replan_for_ever()),
             asyncio.create_task(self._house.renderer.work()),
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
@@ -183,6 +185,10 @@ class Worker:
         counted = await self._catalog.read(coverage.count)
         await self._catalog.write(coverage.keep, counted)
 
+    async def _replan_for_ever(self) -> None:
+        await self._once(self._house.replan)
+        await self._every(REPLAN_SECONDS, self._house.replan_moved)
+
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             await self._once(action)
@@ -196,6 +202,21 @@ class Worker:
             log.warning("housekeeping failed", error=str(error))
         except Exception:  # a fault of ours must be seen, and must not end the housekeeping
             log.exception("housekeeping failed")
+
+
+async def settled(house: House, within_seconds: float) -> bool:
+    """Does what is due in a house without a worker; answers whether nothing is left.
+
+    A worker runs only now: before, every commit would have woken it for nothing. Plans are spoken
+    by `serve` and `work`: no other verb spends money by the way.
+    """
+    await house.keep.copying()
+    worker = Worker(house, speaks_plans=False)
+    worker.start()
+    try:
+        return await worker.settle(within_seconds)
+    finally:
+        await worker.stop(STOP_SECONDS)
 
 
 def _waits(tx: Tx, targets: list[Target]) -> tuple[dict[Pair, float], frozenset[str]]:

@@ -17,7 +17,7 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import now
 from soundkeep.catalog.schema import sidecars as table
 from soundkeep.catalog.sidecars import ClaimedSidecar, Written
-from soundkeep.copies import planning
+from soundkeep.copies import passes
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
     DEFAULT_SIDECAR_LAYOUT,
@@ -342,9 +342,9 @@ async def test_tracks_that_were_there_before_get_theirs_when_settings_change(
     for number in range(3):
         await upload(catalog, f"t{number}", blob=make_blob(b"%d" % number), rules=WITHOUT)
     await copied(catalog, "disk")
-    await planning.replan_all(catalog, WITHOUT)
+    await passes.replan_all(catalog, WITHOUT)
     assert not await is_due(catalog, Chore.WRITE_SIDECAR)
-    await planning.replan_all(catalog, RULES)
+    await passes.replan_all(catalog, RULES)
     for _ in range(3):
         [claimed] = await catalog.write(
             sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=1,
@@ -359,11 +359,11 @@ async def test_settings_that_unplace_sidecars_let_them_rest_and_delete_nothing(
     catalog: Catalog,
 ) -> None:
     await written(catalog)
-    await planning.replan_all(catalog, WITHOUT)
+    await passes.replan_all(catalog, WITHOUT)
     assert await states(catalog) == {("disk", "one"): SidecarState.RESTING}
     await rename(catalog, "one", "Another")
     assert await states(catalog) == {("disk", "one"): SidecarState.RESTING}
-    await planning.replan_all(catalog, RULES)
+    await passes.replan_all(catalog, RULES)
     await write(catalog)
     [row] = await rows(catalog)
     assert (row.state, row.revision) == (SidecarState.WRITTEN, 2)
@@ -371,7 +371,7 @@ async def test_settings_that_unplace_sidecars_let_them_rest_and_delete_nothing(
 
 async def test_one_that_rests_goes_with_its_track(catalog: Catalog) -> None:
     await written(catalog)
-    await planning.replan_all(catalog, WITHOUT)
+    await passes.replan_all(catalog, WITHOUT)
     await catalog.write(recording.remove, "one", WITHOUT)
     assert await is_due(catalog, Chore.REMOVE_SIDECAR)
 
@@ -380,7 +380,7 @@ async def test_one_that_rests_in_public_goes_when_its_track_is_made_private(
     catalog: Catalog,
 ) -> None:
     await written(catalog, public=True)
-    await planning.replan_all(catalog, WITHOUT)
+    await passes.replan_all(catalog, WITHOUT)
     await show(catalog, "one", Visibility.PRIVATE)
     assert (await states(catalog))["cdn", "one"] is SidecarState.LEAVING
 
@@ -390,7 +390,7 @@ async def test_another_key_of_the_sound_makes_its_sidecar_wait_for_the_sound_the
 ) -> None:
     await written(catalog)
     moved = Rules(("disk",), (replace(DISK, layout=Layout("sounds/{digest}")), CDN))
-    await planning.replan_all(catalog, moved)
+    await passes.replan_all(catalog, moved)
     assert await states(catalog) == {("disk", "one"): SidecarState.WAITING}
     await copied(catalog, "disk")
     await write(catalog)
@@ -452,7 +452,7 @@ async def test_a_store_that_settings_make_public_keeps_private_sidecars_and_dele
     """As it keeps the copies: they rest, and go when the track itself changes or goes."""
     await written(catalog)
     shown = Rules(("backup",), (StoreRule("backup", LAYOUT), replace(DISK, public=True)))
-    await planning.replan_all(catalog, shown)
+    await passes.replan_all(catalog, shown)
     assert await states(catalog) == {("disk", "one"): SidecarState.RESTING}
 
 
@@ -461,6 +461,6 @@ async def test_a_store_that_settings_make_public_gets_its_sidecars_anew_without_
 ) -> None:
     await written(catalog, public=True)
     shown = Rules(("backup",), (StoreRule("backup", LAYOUT), replace(DISK, public=True), CDN))
-    await planning.replan_all(catalog, shown)
+    await passes.replan_all(catalog, shown)
     claimed = await claim(catalog, Chore.WRITE_SIDECAR)
     assert (claimed.sidecar.public, claimed.sidecar.revision) == (True, None)

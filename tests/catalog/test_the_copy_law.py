@@ -13,7 +13,7 @@ from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.copies import Claimed, Law, Place, Verdict
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
-from soundkeep.copies import dropping, planning
+from soundkeep.copies import dropping, passes, planning
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
@@ -283,16 +283,16 @@ async def test_a_change_of_settings_lets_copies_rest_and_takes_them_back(
 ) -> None:
     blob: Blob = BLOB
     await kept(catalog, "disk", "backup")
-    await planning.replan_all(catalog, rules("disk", "backup"))
-    await planning.replan_all(catalog, rules("disk"))
+    await passes.replan_all(catalog, rules("disk", "backup"))
+    await passes.replan_all(catalog, rules("disk"))
     wishes = {copy.store: copy.wish for copy in await catalog.read(copies.of_blob, blob.digest)}
     assert wishes == {"disk": Wish.KEEP, "backup": Wish.REST}
     assert set((await states(catalog, blob)).values()) == {CopyState.PRESENT}
-    await planning.replan_all(catalog, rules("disk", "backup", "third"))
+    await passes.replan_all(catalog, rules("disk", "backup", "third"))
     found = {copy.store: copy for copy in await catalog.read(copies.of_blob, blob.digest)}
     assert found["backup"].wish is Wish.KEEP
     assert found["third"].state is CopyState.WANTED
-    assert await planning.replan_all(catalog, rules("disk", "backup", "third")) == 0
+    assert await passes.replan_all(catalog, rules("disk", "backup", "third")) == 0
 
 
 async def written_by_another_process(catalog: Catalog, placed: Rules) -> None:
@@ -373,7 +373,7 @@ async def test_withdrawal_takes_along_what_rests_in_a_public_store(catalog: Cata
         ("disk",),
         (StoreRule("disk", LAYOUT), StoreRule("cdn", Layout("new/{digest}"), public=True)),
     )
-    await planning.replan_all(catalog, moved)
+    await passes.replan_all(catalog, moved)
     track = await catalog.read(tracks.find, "t")
     assert track is not None
     await catalog.write(

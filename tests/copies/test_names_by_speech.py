@@ -13,7 +13,7 @@ from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import segments
-from soundkeep.copies import planning
+from soundkeep.copies import passes
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule, place
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
@@ -87,7 +87,7 @@ async def test_what_landed_is_wanted_wherever_it_belongs(catalog: Catalog) -> No
     assert await wishes(catalog) == SAID
     assert await catalog.read(speech.naming, BLOB.digest) == [SegmentName("key", 1)]
     assert await catalog.read(copies.is_named, BLOB.digest)
-    await planning.replan_all(catalog, RULES)
+    await passes.replan_all(catalog, RULES)
     assert await wishes(catalog) == SAID
 
 

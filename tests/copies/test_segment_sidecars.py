@@ -17,7 +17,7 @@ from soundkeep.catalog import imports, sidecars, speech, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import segments, speeches
 from soundkeep.catalog.speech import Speech
-from soundkeep.copies import planning
+from soundkeep.copies import passes, planning
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
     DEFAULT_SEGMENT_LAYOUT,
@@ -178,7 +178,7 @@ async def test_what_was_said_before_there_were_any_gets_its_own_by_itself(bench:
     blob = await heard(bench, "disk")
     await bench.stage.catalog.write(say, blob)
     await bench.stage.catalog.write(forget)
-    await planning.replan_all(bench.stage.catalog, WITH_SIDECARS)
+    await passes.replan_all(bench.stage.catalog, WITH_SIDECARS)
     await work(bench, Chore.WRITE_SIDECAR, "disk")
     assert (await lying_in(bench, "disk"))["segment_key"] == KEY
 

@@ -22,6 +22,7 @@ FOREIGN = re.compile(
     r"|\bpypi\.org\b|\bpythonhosted\b|\bregistry\.npmjs\b|\bdeb\.debian\.org\b",
     re.IGNORECASE,
 )
+HASH = re.compile(r'"sha512-[A-Za-z0-9+/=]+"')  # of a package; its letters may spell anything
 SENTENCE_WORDS = 3
 FRAGMENT = re.compile(r"(\d{4}-[a-z0-9-]+|README)\.md")
 
@@ -60,7 +61,7 @@ def test_nothing_names_a_machine_a_mirror_or_a_writer() -> None:
     found = [
         f"{shown(path)}: {match.group()}"
         for path in texts()
-        for match in FOREIGN.finditer(path.read_text())
+        for match in FOREIGN.finditer(HASH.sub("", path.read_text()))
     ]
     assert not found
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from soundkeep.errors import NotFound, StoreError, TimedOut, Truncated, Unavailable
+from soundkeep.stores.http_ranges import RESUMES
 from soundkeep.stores.http_service import Phases
 from soundkeep.stores.interface import Bytes, Key
 from soundkeep.stores.s3 import S3Store
-from soundkeep.stores.s3_reading import RESUMES
 from soundkeep.stores.s3_signing import Credentials
 from soundkeep.testing import BytesSource
 from soundkeep.testing.contract import fails_with, read

@@ -7,6 +7,7 @@ confirmed removal) first takes the blob's row. On SQLite the write lock already 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from functools import cache
 
 from sqlalchemy import Executable, bindparam, delete, exists, or_, select
@@ -62,6 +63,13 @@ def find(tx: Tx, digest: Digest) -> Blob | None:
     """The blob of this digest, if it is known."""
     row = tx.run(_OF_DIGEST, {"raw": digest.raw}).first()
     return blob_of(row) if row else None
+
+
+def sizes(tx: Tx, digests: Collection[Digest]) -> dict[Digest, int]:
+    """How large these blobs are."""
+    raw = {digest.raw for digest in digests}
+    rows = tx.run(select(blobs.c.digest, blobs.c.size_bytes).where(blobs.c.digest.in_(raw)))
+    return {Digest(bytes(row.digest)): row.size_bytes for row in rows}
 
 
 def forget_if_gone(tx: Tx, digest: Digest) -> None:

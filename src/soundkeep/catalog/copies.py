@@ -96,6 +96,14 @@ _LEASE_FOR_UPLOAD = claims.leasing(
         copies.c.due_at <= now(),
     ),
 )
+_LEASE_ONE = claims.leasing(
+    copies,
+    and_(
+        copies.c.id == bindparam("of_copy"),
+        copies.c.chore == Chore.COPY.value,
+        copies.c.due_at <= now(),
+    ),
+)
 
 
 # --- looking --------------------------------------------------------------------------------
@@ -163,6 +171,15 @@ def in_store(tx: Tx, store: str, after: int, limit: int) -> list[Copy]:
         .limit(limit)
     )
     return [copy_of(row) for row in tx.run(rows)]
+
+
+def by_key(tx: Tx, store: str, after: str, limit: int, *, staying: bool = False) -> list[Copy]:
+    """The copies of one store, by key, those after `after` only; if `staying`, only such as are
+    neither asked to leave nor let go."""
+    rows = select_copies().where(copies.c.store == store, copies.c.key > after)
+    if staying:
+        rows = rows.where(copies.c.wish != Wish.LEAVE, copies.c.state != CopyState.UNWANTED)
+    return [copy_of(row) for row in tx.run(rows.order_by(copies.c.key).limit(limit))]
 
 
 def unknown_keys(tx: Tx, store: str, keys: Collection[str]) -> set[str]:
@@ -305,6 +322,14 @@ def claim_for_upload(
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
 
+def claim_one(tx: Tx, copy_id: int, *, holder: str, lease_seconds: float) -> Claimed | None:
+    """Leases a wanted copy that is due to whoever asked for it; None if it is not, or is leased."""
+    leased = claims.lease(
+        tx, _LEASE_ONE, {"of_copy": copy_id}, holder=holder, lease_seconds=lease_seconds
+    )
+    return next((Claimed(lease, copy_of(row)) for lease, row in leased), None)
+
+
 def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
     """The copy was written or re-read whole: it is present. Raises `LeaseLost`."""
     copy = claimed.copy
@@ -373,6 +398,11 @@ def confirm_gone(tx: Tx, claimed: Claimed) -> None:
         raise LeaseLost
 
 
+def forget(tx: Tx, which: Collection[Copy]) -> None:
+    """Forgets copies whose store nobody knows any more. Their blobs' rows are taken."""
+    tx.run(delete_rows(copies).where(copies.c.id.in_([copy.id for copy in which])))
+
+
 def is_named(tx: Tx, digest: Digest) -> bool:
     """Whether the blob is wanted: a track names it, or speech."""
     return bool(tx.run(_IS_NAMED, {"raw": digest.raw}).scalar_one())
@@ -407,7 +437,12 @@ def due_now_unplayable(tx: Tx) -> int:
 
 def _waiting(place: Place) -> str:
     """The name of the fact that a blob waits for a key that another blob's copy still holds."""
-    return f"waiting for {place.store} {place.key}"
+    return waiting_in(place.store) + place.key
+
+
+def waiting_in(store: str) -> str:
+    """What the names of all such facts about one store begin with."""
+    return f"waiting for {store} "
 
 
 def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str, object]:

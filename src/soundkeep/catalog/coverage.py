@@ -31,12 +31,14 @@ class SidecarCoverage(msgspec.Struct, frozen=True):
 
 
 class StoreCoverage(msgspec.Struct, frozen=True):
-    """One store's share. `resting` copies are no longer placed there; they are in `states` too."""
+    """One store's share. `resting` copies are no longer placed there, `leaving` ones wait for the
+    copy law or for their removal; both are in `states` too."""
 
     store: str
     states: dict[str, int] = {}
     bytes_present: int = 0
     resting: int = 0
+    leaving: int = 0
     failing: int = 0
     sidecars: SidecarCoverage = SidecarCoverage()
 
@@ -105,11 +107,13 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
     for row in tx.run(groups):
         before = shares.get(row.store) or StoreCoverage(row.store)
         here = row.state == CopyState.PRESENT
+        leaves = row.wish == Wish.LEAVE or row.state == CopyState.UNWANTED
         shares[row.store] = StoreCoverage(
             row.store,
             {**before.states, row.state: before.states.get(row.state, 0) + row.copies},
             before.bytes_present + (int(row.bytes) if here else 0),
             before.resting + (row.copies if row.wish == Wish.REST else 0),
+            before.leaving + (row.copies if leaves else 0),
             before.failing + row.failing,
         )
     for store, beside in sidecars.by_store(tx).items():

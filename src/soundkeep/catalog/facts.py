@@ -24,6 +24,11 @@ def write(tx: Tx, name: str, value: Any) -> None:
     tx.run(row.on_conflict_do_update(index_elements=[facts.c.name], set_=new))
 
 
+def forget_all(tx: Tx, prefix: str) -> None:
+    """Removes the values whose names begin so."""
+    tx.run(delete(facts).where(facts.c.name.startswith(prefix, autoescape=True)))
+
+
 def forget(tx: Tx, name: str) -> None:
     """Removes the value."""
     tx.run(delete(facts).where(facts.c.name == name))

@@ -176,6 +176,7 @@ stores = Table(
     Column("probe_at", Double),
     Column("error_code", Text),
     Column("error", Text),
+    Column("draining_at", Double),  # since when nothing is placed there; None while it is in use
 )
 
 facts = Table(

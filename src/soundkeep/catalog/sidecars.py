@@ -264,6 +264,18 @@ def leave(tx: Tx, which: Collection[Sidecar]) -> None:
     _ask(tx, which, Wish.LEAVE, Chore.REMOVE_SIDECAR)
 
 
+def forget_store(tx: Tx, store: str) -> list[int]:
+    """Forgets every sidecar of a store that nobody knows any more; answers their numbers."""
+    gone = delete(sidecars).where(sidecars.c.store == store).returning(sidecars.c.id)
+    return list(tx.run(gone).scalars())
+
+
+def leave_with(tx: Tx, digest: Digest, store: str, audio_key: str) -> None:
+    """Sends away what rests beside a sound that goes itself."""
+    beside = (each for each in of_blob(tx, digest) if each.audio_key == audio_key)
+    leave(tx, [each for each in beside if each.store == store and each.wish is Wish.REST])
+
+
 def rest(tx: Tx, which: Collection[Sidecar]) -> None:
     """A change of settings unplaced these: they stay as they are, and are not rewritten."""
     _ask(tx, which, Wish.REST, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import and_, select, update
+from sqlalchemy import and_, delete, select, update
 
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import AnyRow
@@ -16,7 +16,9 @@ from soundkeep.catalog.schema import now, stores
 from soundkeep.errors import SoundkeepError
 from soundkeep.model import StoreState
 
-_OUT = select(stores.c.name).where(stores.c.opened_at.is_not(None))  # made once: asked very often
+# Made once: asked very often.
+_OUT = select(stores.c.name).where(stores.c.opened_at.is_not(None))
+_DRAINING = select(stores.c.name).where(stores.c.draining_at.is_not(None))
 
 
 def known(tx: Tx) -> dict[str, StoreState]:
@@ -40,6 +42,28 @@ def note_marked(tx: Tx, name: str) -> None:
     """The store's marker was written or seen: from now on it must be there."""
     unmarked = and_(stores.c.name == name, stores.c.marked_at.is_(None))
     tx.run(update(stores).where(unmarked).values(marked_at=now()))
+
+
+def drain(tx: Tx, name: str) -> bool:
+    """From now on nothing is placed in the store; answers whether that is new."""
+    in_use = and_(stores.c.name == name, stores.c.draining_at.is_(None))
+    return tx.run(update(stores).where(in_use).values(draining_at=now())).rowcount > 0
+
+
+def resume(tx: Tx, name: str) -> bool:
+    """The store is in use again; answers whether it was being drained."""
+    drained = and_(stores.c.name == name, stores.c.draining_at.is_not(None))
+    return tx.run(update(stores).where(drained).values(draining_at=None)).rowcount > 0
+
+
+def draining(tx: Tx) -> frozenset[str]:
+    """The stores that are being drained."""
+    return frozenset(tx.run(_DRAINING).scalars())
+
+
+def forget(tx: Tx, name: str) -> None:
+    """The catalog never saw it."""
+    tx.run(delete(stores).where(stores.c.name == name))
 
 
 def open_circuit(tx: Tx, name: str, error: SoundkeepError, probe_seconds: float) -> bool:
@@ -86,4 +110,5 @@ def _state(row: AnyRow) -> StoreState:
         opened_at=row.opened_at,
         error_code=row.error_code,
         error=row.error,
+        draining_at=row.draining_at,
     )

@@ -264,6 +264,18 @@ def note_kept(tx: Tx, copy_id: int) -> None:
     tx.run(kept.values(outcome=Removal.KEPT, confirmed_at=now(), copy_id=None))
 
 
+def note_forgotten(tx: Tx, copy_id: int) -> None:
+    """Writes into every receipt that waits for this copy that its store was forgotten."""
+    lost = update(removals).where(removals.c.copy_id == copy_id)
+    tx.run(lost.values(outcome=Removal.FORGOTTEN, confirmed_at=now(), copy_id=None))
+
+
+def note_sidecars_forgotten(tx: Tx, sidecar_ids: Collection[int]) -> None:
+    """The same of sidecars."""
+    lost = update(removals).where(removals.c.sidecar_id.in_(sidecar_ids))
+    tx.run(lost.values(outcome=Removal.FORGOTTEN, confirmed_at=now(), sidecar_id=None))
+
+
 def receipt(tx: Tx, track_id: str) -> Receipt | None:
     """The receipt of a deletion, or of what was withdrawn of a track that lives; None if neither
     ever was."""
@@ -294,7 +306,7 @@ def page(tx: Tx, query: Query) -> Page:
         return Page([], None)  # no name holds it, and PostgreSQL refuses to look
     searched = matches(query.search, on_postgresql=tx.on_postgresql) if query.search else None
     order = (tracks.c.seq,) if searched is not None else (tracks.c.path, tracks.c.seq)
-    wanted = select_tracks().where(*_conditions(query)).order_by(*order)
+    wanted = select_tracks().where(*conditions(query)).order_by(*order)
     if searched is not None:
         wanted = wanted.where(searched)
     if query.cursor:
@@ -307,15 +319,16 @@ def page(tx: Tx, query: Query) -> Page:
     return Page([track_of(row) for row in rows[:limit]], cursor)
 
 
-def _conditions(query: Query) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def conditions(query: Query) -> list[ColumnElement[bool]]:
+    """What a query asks of a track, but for its search."""
+    found: list[ColumnElement[bool]] = []
     if query.owner is not None:
-        conditions.append(tracks.c.owner == query.owner)
+        found.append(tracks.c.owner == query.owner)
     if query.visibility is not None:
-        conditions.append(tracks.c.visibility == query.visibility.value)
+        found.append(tracks.c.visibility == query.visibility.value)
     if query.prefix:
-        conditions += [tracks.c.path >= query.prefix, tracks.c.path < _after_prefix(query.prefix)]
-    return conditions
+        found += [tracks.c.path >= query.prefix, tracks.c.path < _after_prefix(query.prefix)]
+    return found
 
 
 def _after_prefix(prefix: str) -> str:

@@ -18,6 +18,7 @@ from soundkeep.cli import (
     adding,
     examining,
     importing,
+    migrating,
     plans,
     rebuilding,
     removing,
@@ -52,6 +53,7 @@ app.command("say")(speaking.say)
 app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
+app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)

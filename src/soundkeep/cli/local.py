@@ -21,9 +21,8 @@ from soundkeep.settings import Settings
 from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request
 from soundkeep.speech.request import speech_request
-from soundkeep.worker import Worker
+from soundkeep.worker import settled
 
-STOP_SECONDS = 5.0
 PROGRESS_SECONDS = 0.2
 
 
@@ -98,6 +97,16 @@ class LocalService:
     async def retry(self, track_id: str | None, store: str | None) -> int:
         return await self._keep.retry(track_id=track_id, store=store)
 
+    async def drain(self, store: str) -> Document:
+        await self._keep.drain(store)
+        await self._house.replan_moved()
+        return await self._keep.store(store)
+
+    async def resume(self, store: str) -> Document:
+        await self._keep.resume(store)
+        await self._house.replan_moved()
+        return await self._keep.store(store)
+
     async def sync(self, order: Document) -> Document:
         operation, ids = Operation(order["operation"]), tuple(order.get("track_ids", ()))
         wanted = Wanted(**{**order, "operation": operation, "track_ids": ids})
@@ -151,12 +160,4 @@ class LocalService:
         return await self.plan(plan_id)
 
     async def settle(self, within_seconds: float) -> None:
-        """A worker runs only now: before, every commit would have woken it for nothing. Plans are
-        spoken by `serve` and `work`: no other verb spends money by the way."""
-        await self._keep.copying()
-        worker = Worker(self._house, speaks_plans=False)
-        worker.start()
-        try:
-            await worker.settle(within_seconds)
-        finally:
-            await worker.stop(STOP_SECONDS)
+        await settled(self._house, within_seconds)

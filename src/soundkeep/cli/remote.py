@@ -110,6 +110,16 @@ class RemoteService:
         which = _given({"track_id": track_id, "store": store})
         return int((await self._document("POST", "/api/copies/retry", json=which))["due"])
 
+    async def drain(self, store: str) -> Document:
+        return await self._drained(store, is_to_be=True)
+
+    async def resume(self, store: str) -> Document:
+        return await self._drained(store, is_to_be=False)
+
+    async def _drained(self, store: str, *, is_to_be: bool) -> Document:
+        path = f"/api/stores/{quote(store, safe='')}"
+        return await self._document("PATCH", path, json={"draining": is_to_be})
+
     async def sync(self, order: Document) -> Document:
         return await self._document("POST", "/api/sync", json=order)
 

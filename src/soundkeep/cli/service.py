@@ -86,6 +86,14 @@ class Service(Protocol):
         """Makes waiting work due now; answers how many rows."""
         ...
 
+    async def drain(self, store: str) -> Document:
+        """Begins to empty a store; answers how it stands."""
+        ...
+
+    async def resume(self, store: str) -> Document:
+        """Takes it into use again; answers how it stands."""
+        ...
+
     async def sync(self, order: Document) -> Document:
         """Pushes tracks or withdraws them: takes and gives what `POST /api/sync` does."""
         ...

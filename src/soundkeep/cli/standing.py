@@ -87,6 +87,9 @@ def _say_status(document: Document) -> None:
     for store in document["stores"]:
         if store["state"] == "out":
             say(f"{store['name']} is out since {store['out_since']}: {store['error']}")
+        if store["draining_since"]:
+            left = sum(store["copies"].values())
+            say(f"{store['name']} is being drained since {store['draining_since']}: {left} left")
     if document["missing"]:
         say(f"{document['missing']} copies are still to be made")
     if document["unwritten"]:

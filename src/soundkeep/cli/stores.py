@@ -1,5 +1,5 @@
-"""`stores list` and `stores test`: the stores as set and how they are, and the contract run
-against one."""
+"""`stores`: the stores as set and how they are, the contract run against one, and how one is
+emptied and forgotten."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import typer
 
 from soundkeep.cli.failures import FAILED
 from soundkeep.cli.options import Options, options_of, run
-from soundkeep.cli.output import say, say_json, say_rows
+from soundkeep.cli.output import say, say_json, say_rows, size
 from soundkeep.cli.service import Document
 from soundkeep.errors import NoSuchStore
 from soundkeep.settings import Settings
 
 if TYPE_CHECKING:
+    from soundkeep.copies.forgetting import Held
     from soundkeep.testing.contract import Outcome
 
-app = typer.Typer(help="See and test stores.", no_args_is_help=True)
+SETTLE_SECONDS = 30.0
+
+app = typer.Typer(help="See, test, empty and forget stores.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -38,6 +41,8 @@ def list_(
             "key": table.key,
             "state": health[name]["state"],
             "error": health[name]["error"],
+            "draining_since": health[name]["draining_since"],
+            "leaving": health[name]["leaving"],
         }
         for name, table in settings.stores.items()
     ]
@@ -51,7 +56,7 @@ def list_(
             "kept in" if table["keep"] else "not in policy.keep",
             "public" if table["public"] else "private",
             str(table["key"]),
-            str(table["state"]),
+            f"{table['state']}, draining" if table["draining_since"] else str(table["state"]),
         )
         for table in tables
     )
@@ -59,6 +64,10 @@ def list_(
     for table in tables:
         if table["error"] is not None:
             say(f"{table['name']} is out: {table['error']}")
+        if table["draining_since"] is not None:
+            say(
+                f"{table['name']} is being drained: {table['leaving']} copies are still to leave it"
+            )
 
 
 async def _status(options: Options) -> Document:
@@ -104,3 +113,121 @@ def _say_outcome(outcome: Outcome) -> None:
     if outcome.error is not None:
         text = " ".join(str(outcome.error).split()) or "what came is not what was promised"
         say(f"      {type(outcome.error).__name__}: {text}")
+
+
+@app.command("drain")
+def drain(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A store of the settings.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the store as JSON.")] = False,
+) -> None:
+    """Empty a store: place nothing more there, and let what lies there leave by the copy law."""
+    options = options_of(context)
+    store = run(options, _drain(options, name))
+    say_json(store) if as_json else _say_drained(store)
+
+
+async def _drain(options: Options, name: str) -> Document:
+    """Over a directory the work is begun here; what is left goes with the next worker."""
+    async with options.service() as service:
+        await service.drain(name)
+        await service.settle(SETTLE_SECONDS)
+        return await service.drain(name)
+
+
+def _say_drained(store: Document) -> None:
+    held = sum(store["copies"].values())
+    if not held:
+        say(f"{store['name']} is empty. Take it out of the settings, and forget it")
+        return
+    say(f"{store['name']} is being drained: {held} copies are still there")
+    if store["failing"]:
+        say("some cannot leave yet: `soundkeep status --failed` says why")
+
+
+@app.command("resume")
+def resume(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A store that is being drained.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the store as JSON.")] = False,
+) -> None:
+    """Use a store again that is being drained."""
+    options = options_of(context)
+    store = run(options, _resume(options, name))
+    say_json(store) if as_json else say(f"{name} is in use")
+
+
+async def _resume(options: Options, name: str) -> Document:
+    async with options.service() as service:
+        await service.resume(name)
+        await service.settle(SETTLE_SECONDS)
+        return await service.resume(name)
+
+
+@app.command("forget")
+def forget(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A store that is gone, or the inbox of a lost host.")],
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Also if something is needed that only it has.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Forget a store that is no more; exit 1, and change nothing, if it is needed."""
+    options = options_of(context)
+    settings = options.local_settings("stores forget")
+    held, forgotten = run(options, _forget(settings, name, execute=execute))
+    if as_json:
+        say_json(_held_json(name, held, forgotten=forgotten))
+    else:
+        _say_held(name, held, forgotten=forgotten)
+    if not forgotten:
+        raise typer.Exit(FAILED)
+
+
+async def _forget(settings: Settings, name: str, *, execute: bool) -> tuple[Held, bool]:
+    from soundkeep.build import opened  # noqa: PLC0415 - SQL
+
+    async with opened(settings) as house:
+        held = await house.forgetter.look(name)
+        forgets = execute or not held.needed_copies
+        if forgets:
+            await house.forgetter.forget(name, needed_too=execute)
+        return held, forgets
+
+
+def _held_json(name: str, held: Held, *, forgotten: bool) -> Document:
+    return {
+        "name": name,
+        "forgotten": forgotten,
+        "copies": held.copies,
+        "bytes": held.bytes,
+        "needed_copies": held.needed_copies,
+        "lost_copies": held.lost_copies,
+        "lost_bytes": held.lost_bytes,
+        "needed": [
+            {
+                "digest": needed.copy.digest.hex,
+                "key": needed.copy.key,
+                "size_bytes": needed.size_bytes,
+                "others": needed.others,
+                "lost": needed.lost,
+                "tracks": [track.id for track in needed.tracks],
+            }
+            for needed in held.needed
+        ],
+    }
+
+
+def _say_held(name: str, held: Held, *, forgotten: bool) -> None:
+    for needed in held.needed:
+        names = ", ".join(f"{track.id} ({track.path})" for track in needed.tracks) or "speech"
+        how = "nobody else has it" if needed.lost else f"{needed.others} other stores have it"
+        say(f"  {needed.copy.key}  {size(needed.size_bytes)}  {names}: {how}")
+    if held.needed_copies > len(held.needed):
+        say(f"  and {held.needed_copies - len(held.needed)} more")
+    if forgotten:
+        say(f"{name} is forgotten: {held.copies} copies, {size(held.bytes)}")
+        return
+    say(f"{name} is needed: {held.needed_copies} of its {held.copies} copies lack others")
+    say(f"{held.lost_copies} ({size(held.lost_bytes)}) would be lost: --execute forgets all of it")

@@ -109,8 +109,10 @@ async def _delete(store: Store, copy: Copy) -> None:
 
 def _waits_for_sidecars(tx: Tx, claimed: Claimed) -> bool:
     """Whether a sidecar beside this copy is still to be removed; then the row waits. (Whoever
-    confirms that makes it due; the time is for one who does so at this very moment.)"""
+    confirms that makes it due; the time is for one who does so at this very moment.) One that
+    rested beside it, as in a store being drained, goes with it, and not before."""
     copy = claimed.copy
+    sidecars.leave_with(tx, copy.digest, copy.store, copy.key)
     if not sidecars.leaves_beside(tx, copy.digest, copy.store, copy.key):
         return False
     claims.postpone(tx, copies_table, claimed.lease, tx.now() + SIDECARS_FIRST_SECONDS)

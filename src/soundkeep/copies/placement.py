@@ -3,8 +3,9 @@
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
 track. What a person asked for comes before both: a track withdrawn from a store is not placed
 there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
-private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there. What was
-said is a private name too, and lies at `blobs/{digest}` whatever the layout.
+private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there, and
+nothing is placed in a store that is being drained. What was said is a private name too, and lies at
+`blobs/{digest}` whatever the layout.
 
 Where a track's or a segment's audio is placed, its sidecar is placed too, if the store is to have
 sidecars.
@@ -178,6 +179,7 @@ class StoreRule:
     sidecars: Layout | None = None  # None: it has none
     segment_sidecars: Layout | None = None  # likewise
     renditions: frozenset[str] = frozenset()  # formats
+    draining: bool = False  # nothing is placed there, and what lies there is to leave
 
     def audio_key(self, track: Track) -> Key:
         """Where this track's sound lies, if the store has it."""
@@ -219,6 +221,18 @@ class Rules:
             store if store.name in able else replace(store, sidecars=None, segment_sidecars=None)
             for store in self.stores
         )
+        return replace(self, stores=tuple(stores))
+
+    @property
+    def drained(self) -> frozenset[str]:
+        """The names of the stores that are being drained."""
+        return frozenset(store.name for store in self.stores if store.draining)
+
+    def draining(self, names: Collection[str]) -> Rules:
+        """The same while these stores are being drained."""
+        if not names:
+            return self
+        stores = (replace(store, draining=store.name in names) for store in self.stores)
         return replace(self, stores=tuple(stores))
 
     def fingerprint(self) -> str:
@@ -340,4 +354,4 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
 def _belongs(name: Name, store: StoreRule, keep: Collection[str]) -> bool:
     """Whether settings or a person place this name in the store."""
     placed = store.public or store.name in keep or name.asked.get(store.name) is Asked.PUSHED
-    return placed and may_lie(name, store)
+    return placed and not store.draining and may_lie(name, store)

@@ -1,25 +1,24 @@
 """Writes into the ledger what placement decided: the difference between what is and what should be.
 
 Each function runs inside a transaction that has taken the blob's row. Names that go make copies
-leave, by the copy law; a change of settings makes them rest, and deletes nothing. Sidecars follow
-the same plan: see `sidecar_planning`.
+leave, by the copy law, and so does draining a store; a change of settings makes them rest, and
+deletes nothing. Sidecars follow the same plan: see `sidecar_planning`. Passes over all blobs are
+in `passes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, facts, renditions, speech, tracks
+from soundkeep.catalog import blobs, copies, renditions, speech, tracks
+from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
-from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.database import Tx
 from soundkeep.copies import sidecar_planning
 from soundkeep.copies.placement import Rules, allowed, may_lie, place, renditions_of
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Copy, CopyState, Lane, Name, Track, Wish
-
-FACT = "placement"
-PAGE_BLOBS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +32,31 @@ class Difference:
 
 
 def difference(
-    current: list[Copy], after: frozenset[Place], before: frozenset[Place]
+    current: list[Copy],
+    after: frozenset[Place],
+    before: frozenset[Place],
+    drained: Collection[str] = (),
 ) -> Difference:
     """Compares copies with where the blob belongs after and before its names changed (pure).
 
-    What belonged there before and no longer does leaves; what belonged nowhere even before was
-    unplaced by settings and rests. An inbox is never placed, and never changed here.
+    What belonged there before and no longer does leaves, and so does what lies in a store that is
+    `drained`; what belonged nowhere even before was unplaced by settings and rests. An inbox is
+    never placed, and never changed here.
     """
     placed = {Place(copy.store, copy.key): copy for copy in current}
     outside = [copy for place, copy in placed.items() if place not in after and _placeable(copy)]
+    going = {c.id for c in outside if Place(c.store, c.key) in before or c.store in drained}
     return Difference(
         want=after - placed.keys(),
         keep=tuple(copy for place, copy in placed.items() if place in after and _astray(copy)),
-        leave=tuple(c for c in outside if Place(c.store, c.key) in before and _staying(c)),
-        rest=tuple(c for c in outside if Place(c.store, c.key) not in before and _kept(c)),
+        leave=tuple(c for c in outside if c.id in going and _staying(c)),
+        rest=tuple(c for c in outside if c.id not in going and _kept(c)),
     )
+
+
+def as_of(tx: Tx, rules: Rules) -> Rules:
+    """The rules as they are now: with the stores that are being drained."""
+    return rules.draining(store_rows.draining(tx))
 
 
 def replan(
@@ -57,6 +66,7 @@ def replan(
 
     `names_before` are its names before this transaction changed them; None if it did not.
     """
+    rules = as_of(tx, rules)
     names = names_of(tx, blob.digest)
     if not names:
         copies.abandon(tx, blob.digest)
@@ -67,7 +77,7 @@ def replan(
     current = copies.of_blob(tx, blob.digest)
     if names_before is not None:
         before |= _allowed_no_more(blob, current, names_before, names, rules)
-    apply(tx, blob, difference(current, after, before), lane)
+    apply(tx, blob, difference(current, after, before, rules.drained), lane)
     sidecar_planning.replan(tx, blob, rules, names, names_before, current)
     for name in names:
         if isinstance(name, Track):
@@ -123,35 +133,6 @@ def replan_one(tx: Tx, digest: Digest, rules: Rules) -> None:
     blob = blobs.take(tx, digest)
     if blob is not None:
         replan(tx, blob, rules, lane=Lane.BULK)
-
-
-async def replan_all(catalog: Catalog, rules: Rules) -> int:
-    """Runs placement over every blob after a change of settings; answers how many it looked at.
-
-    Goes on where an interrupted pass stopped. With unchanged settings it is one look-up.
-    """
-    fingerprint = rules.fingerprint()
-    seen = 0
-    while (cursor := await catalog.read(_cursor, fingerprint)) is not None:
-        seen += await catalog.write(_replan_page, rules, fingerprint, cursor)
-    return seen
-
-
-def _cursor(tx: Tx, fingerprint: str) -> bytes | None:
-    """Where the pass for these rules stands; None when it is done."""
-    fact = facts.read(tx, FACT)
-    if fact is None or fact["rules"] != fingerprint:
-        return b""
-    return None if fact["done"] else bytes.fromhex(fact["after"])
-
-
-def _replan_page(tx: Tx, rules: Rules, fingerprint: str, after: bytes) -> int:
-    digests = blobs.page(tx, after, PAGE_BLOBS)
-    for digest in digests:
-        replan_one(tx, digest, rules)
-    last = digests[-1].hex if digests else ""
-    facts.write(tx, FACT, {"rules": fingerprint, "after": last, "done": not digests})
-    return len(digests)
 
 
 def _placeable(copy: Copy) -> bool:

@@ -14,11 +14,18 @@ from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
-from soundkeep.copies import receipts
+from soundkeep.copies import planning, receipts
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules, StoreRule, place
 from soundkeep.digest import Digest
-from soundkeep.errors import Conflict, NoSuchStore, NoSuchTrack, NotTaken, TrackIsPrivate
+from soundkeep.errors import (
+    Conflict,
+    NoSuchStore,
+    NoSuchTrack,
+    NotTaken,
+    StoreDrains,
+    TrackIsPrivate,
+)
 from soundkeep.model import (
     Chore,
     Copy,
@@ -58,10 +65,11 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
     track = tracks.find(tx, track_id)
     if track is None or blobs.take(tx, track.blob.digest) is None:
         return
+    drained = store_rows.draining(tx)
     for rule in order.stores:
         # Read anew with its blob's row taken: nobody else changes or deletes it now.
         track = tracks.find(tx, track_id)
-        if track is None or _refusal(track, rule, order.operation) is not None:
+        if track is None or _refusal(track, rule, order.operation, drained) is not None:
             continue
         if track.asked.get(rule.name) is not order.operation.asked:
             names_before = tracks.naming(tx, track.blob.digest)
@@ -101,7 +109,7 @@ class _View:
             tracks.naming_any(tx, digests),
             tracks.removed_at(tx, ids),
             store_rows.known(tx),
-            rules,
+            planning.as_of(tx, rules),
             fronts,
         )
 
@@ -116,7 +124,7 @@ class _View:
             yield self._line(track, rule, order.operation)
 
     def _line(self, track: Track, rule: StoreRule, operation: Operation) -> Synced:
-        refusal = _refusal(track, rule, operation)
+        refusal = _refusal(track, rule, operation, self.rules.drained)
         if refusal is not None:
             refused = Standing.REFUSED
             return Synced(track.id, operation, rule.name, refused, refusal=refusal)
@@ -188,10 +196,19 @@ class _View:
         return next((row.last_error for row in waiting if row.last_error), None)
 
 
-def _refusal(track: Track, rule: StoreRule, operation: Operation) -> Conflict | None:
+def _refusal(
+    track: Track, rule: StoreRule, operation: Operation, drained: Collection[str]
+) -> Conflict | None:
     """Why this cannot be. Withdrawing always can."""
     if operation is Operation.DELETE:
         return None
+    return refusal_to_push(track, rule, drained)
+
+
+def refusal_to_push(track: Track, rule: StoreRule, drained: Collection[str]) -> Conflict | None:
+    """Why the store cannot have the track; None if it can."""
+    if rule.name in drained:
+        return StoreDrains(f"{rule.name} is being drained: nothing is placed there")
     if rule.public and not track.public:
         return TrackIsPrivate(f"{track.id} is private, and {rule.name} is a public store")
     if not rule.takes(track.blob):

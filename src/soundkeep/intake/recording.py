@@ -88,6 +88,7 @@ def record(
     more; then nothing was recorded."""
     if new.rendition is not None:
         new = _as_public_as_its_track(tx, new, new.rendition)
+    rules = planning.as_of(tx, rules)
     is_new = blobs.ensure(tx, blob)
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     track, change = _name(tx, new, blob, rules, held)
@@ -116,12 +117,14 @@ def record_speech(
     `name_it` writes the row that names the blob, in this transaction; if it raises, nothing was
     recorded. The copies are the ledger's to make: until then the inbox has the only one.
     """
+    rules = planning.as_of(tx, rules)
     is_new = blobs.ensure(tx, blob)
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     names = planning.names_of(tx, blob.digest) if held else []
     name_it()
     said = speech.naming(tx, blob.digest)
-    change = difference(held, place(blob, [*names, *said], rules), place(blob, names, rules))
+    after = place(blob, [*names, *said], rules)
+    change = difference(held, after, place(blob, names, rules), rules.drained)
     planning.apply(tx, blob, change, lane)
     sidecar_planning.want(tx, blob, [each for each in said if each not in names], rules, held)
     needed = bool(change.want or change.keep) or not _is_settled(held)
@@ -147,6 +150,7 @@ def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) ->
 
     Raises `IdTaken` or `PathTaken`, and then nothing was recorded.
     """
+    rules = planning.as_of(tx, rules)
     blobs.take(tx, blob.digest)
     held = copies.of_blob(tx, blob.digest)
     track, change = _name(tx, new, blob, rules, held)
@@ -233,7 +237,7 @@ def _name(
     names = planning.names_of(tx, blob.digest) if held else []  # a blob with a name has copies
     track = tracks.add(tx, wished, reborn=new.id is not None)
     after = place(blob, [*names, track], rules)
-    return track, difference(held, after, place(blob, names, rules))
+    return track, difference(held, after, place(blob, names, rules), rules.drained)
 
 
 def _of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:

@@ -22,7 +22,10 @@ ExpectedId = Callable[[], Awaitable[str | None]]
 
 
 class Guarded(Wrapped):
-    """Compares the marker with the id that the catalog knows; None is a store not yet marked."""
+    """Compares the marker with the id that the catalog knows; None is a store not yet marked.
+
+    A store that cannot be marked passes, and what it says of absence proves no loss.
+    """
 
     def __init__(self, inner: Store, expected_id: ExpectedId) -> None:
         super().__init__(inner)
@@ -67,6 +70,8 @@ class Guarded(Wrapped):
 
     async def _check(self) -> None:
         """Raises `Misconfigured`."""
+        if not self.caps.marks:
+            return
         self._sure_until = 0.0
         expected = await self._expected_id()
         if expected is None:

@@ -38,6 +38,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
+from soundkeep.stores.http_bodies import Body, each
 from soundkeep.stores.http_service import (
     COMMON,
     Meaning,
@@ -47,7 +48,6 @@ from soundkeep.stores.http_service import (
     start_of,
     translated,
 )
-from soundkeep.stores.s3_bodies import Body, each
 
 ANSWER_BYTES = 16 * 1024 * 1024
 ERROR_BYTES = 16 * 1024

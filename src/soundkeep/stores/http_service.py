@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 import aiohttp
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector
@@ -59,6 +60,34 @@ def new_session(headers: Mapping[str, str] = COMMON) -> ClientSession:
         read_bufsize=PIPE_BYTES,
         headers=headers,
     )
+
+
+class Answer(Protocol):
+    """An answer whose body is being read."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def content_length(self) -> int | None: ...
+
+    async def piece(self) -> bytes:
+        """The next bytes, a whole chunk where that is easy; empty at the end."""
+        ...
+
+
+class General:
+    """An answer of the general client."""
+
+    def __init__(self, response: ClientResponse) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_length = response.content_length
+        self._content = response.content
+
+    async def piece(self) -> bytes:
+        return await self._content.readany()
 
 
 async def start_of(answer: ClientResponse, most: int) -> bytes:

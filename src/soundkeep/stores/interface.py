@@ -34,8 +34,8 @@ with their cause kept. `NotFound` comes only from `open`, and from nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -93,7 +93,22 @@ class Caps:
     marks: bool = True  # a marker can be written; without it absence never proves loss
     links: bool = False  # a first put may take over a local file without reading it
     max_bytes: int | None = None  # of one object
-    types: frozenset[str] | None = None  # media types it takes; None is all
+    types: frozenset[str] | None = None  # media types it takes, maybe as `audio/*`; None is all
+
+    def within(self, max_bytes: int | None, types: Collection[str] | None) -> Caps:
+        """The same with further limits, such as a bucket's own."""
+        limits = [limit for limit in (self.max_bytes, max_bytes) if limit is not None]
+        both = frozenset(types) if types is not None else None
+        if self.types is not None:
+            both = frozenset(each for each in self.types if is_among(each, types))
+        return replace(self, max_bytes=min(limits, default=None), types=both)
+
+
+def is_among(media_type: str, types: Collection[str] | None) -> bool:
+    """Whether the types, some of them maybe as `audio/*`, hold this one. None holds all."""
+    if types is None:
+        return True
+    return media_type in types or f"{media_type.partition('/')[0]}/*" in types
 
 
 @dataclass(frozen=True, slots=True)

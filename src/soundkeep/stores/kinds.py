@@ -9,10 +9,12 @@ from typing import Any
 
 from soundkeep.settings import (
     DatabaseStoreSettings,
+    IpfsStoreSettings,
     LocalStoreSettings,
     MemoryStoreSettings,
     S3StoreSettings,
     StoreSettings,
+    SupabaseStoreSettings,
     TursoStoreSettings,
     database_url,
     reveal,
@@ -89,12 +91,35 @@ def turso(name: str, settings: TursoStoreSettings, place: Place) -> Store:
     )
 
 
+def supabase(name: str, settings: SupabaseStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.http_service import Phases  # noqa: PLC0415 - aiohttp, as above
+    from soundkeep.stores.supabase import SupabaseStore  # noqa: PLC0415
+
+    return SupabaseStore(
+        name,
+        settings.url,
+        settings.bucket,
+        reveal(settings.service_key),
+        single_put_bytes=settings.single_put_bytes,
+        phases=Phases.within(settings.timeout_seconds),
+        **_common(settings),
+    )
+
+
+def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.ipfs_making import ipfs_store  # noqa: PLC0415 - as above
+
+    return ipfs_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
     "database": database,
     "s3": s3,
     "turso": turso,
+    "ipfs": ipfs,
+    "supabase": supabase,
 }
 
 

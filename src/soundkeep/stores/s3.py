@@ -4,7 +4,7 @@ An object appears whole or not at all, as S3 promises of a PUT and of an upload 
 are put with their SHA-256, type and cache time; whether the server looks at the digest is tried,
 not believed. All requests are our own: a general client costs a millisecond of CPU for each.
 
-Its neighbours: `s3_requests` talks, `s3_reading` reads, `s3_uploads` sends in parts, `s3_errors`
+Its neighbours: `s3_requests` talks, `http_ranges` reads, `s3_uploads` sends in parts, `s3_errors`
 says what a refusal means. What quirks which service has is in `docs/stores/s3.md`.
 """
 
@@ -27,9 +27,9 @@ from soundkeep.errors import (
     NotFound,
     Retryable,
     StoreError,
-    Truncated,
     Unavailable,
 )
+from soundkeep.stores.http_ranges import ranged
 from soundkeep.stores.http_service import PHASES, Phases, start_of
 from soundkeep.stores.interface import (
     MARKER_KEY,
@@ -41,10 +41,10 @@ from soundkeep.stores.interface import (
     Source,
     Stat,
 )
-from soundkeep.stores.pieces import check_fits, span
+from soundkeep.stores.pieces import check_fits
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_listing import Found, Listing
-from soundkeep.stores.s3_reading import Reading
+from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import Address, Credentials, Signer, Style
 from soundkeep.stores.s3_uploads import Uploads
@@ -124,18 +124,11 @@ class S3Store:
         except NotFound:
             return None
 
-    async def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
-        if start == stop:  # S3 has no way to ask for nothing
-            span((await self._stat(locator)).size_bytes, start, stop)
-            return
-        reading = Reading(self._requests, self._full(locator), start, stop)
-        try:
-            async with aclosing(reading.pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except Truncated:  # also said of the nothing after the last byte
-            if start == 0 or stop is not None or start != (await self._stat(locator)).size_bytes:
-                raise
+    def open(self, locator: str, start: int = 0, stop: int | None = None) -> Bytes:
+        async def size() -> int:
+            return (await self._stat(locator)).size_bytes
+
+        return ranged(self._requests, self._full(locator), start, stop, size)
 
     async def delete(self, locator: str) -> None:
         await self._requests.delete(self._full(locator))
@@ -209,9 +202,7 @@ class S3Store:
         await self.delete(LIE_KEY)
 
     async def _put_note(self, locator: str, note: bytes, checksum: Digest | None = None) -> None:
-        await self._requests.put_held(
-            self._full(locator), [note], Digest.of(note), JSON, checksum=checksum
-        )
+        await self._requests.put_part(self._full(locator), Part.of(note), JSON, checksum=checksum)
 
     def _headers(self, source: Source) -> dict[str, str]:
         """What is said of the object, for whoever serves it from here."""

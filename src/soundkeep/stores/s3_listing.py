@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote_plus
 
-from soundkeep.digest import Digest
 from soundkeep.errors import PermissionDenied, Unavailable
 from soundkeep.stores.s3_answers import Answered, Row
+from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_requests import Requests
 
 
@@ -110,7 +110,7 @@ class Listing:
         try:
             if sorted(await self._tried()) != self._trial:
                 for key in self._trial:
-                    await self._requests.put_held(key, [], Digest.of(b""), {})
+                    await self._requests.put_part(key, Part.of(b""), {})
             return await self._tried() == self._trial
         except PermissionDenied:
             return True

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import (
     ClientPayloadError,
@@ -23,33 +23,27 @@ from yarl import URL
 
 from soundkeep.digest import Digest
 from soundkeep.errors import StoreError, Unavailable
+from soundkeep.stores.http_bodies import Body, each
 from soundkeep.stores.http_reading import Connections
-from soundkeep.stores.http_service import COMMON, Phases, new_session, start_of, translated
+from soundkeep.stores.http_service import (
+    COMMON,
+    Answer,
+    General,
+    Phases,
+    new_session,
+    start_of,
+    translated,
+)
 from soundkeep.stores.interface import Source
 from soundkeep.stores.pieces import exactly
 from soundkeep.stores.s3_answers import Answered, NotAnAnswer
-from soundkeep.stores.s3_bodies import Body, Piece, each
 from soundkeep.stores.s3_errors import NOT_S3, Refusal
+from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 
 ERROR_BYTES = 16 * 1024  # as much of a refusal is read
 ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
 NO_HEADERS: Mapping[str, str] = {}
-
-
-class Answer(Protocol):
-    """An answer whose body is being read."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def content_length(self) -> int | None: ...
-
-    async def piece(self) -> bytes:
-        """The next bytes, a whole chunk where that is easy; empty at the end."""
-        ...
 
 
 class Requests:
@@ -103,37 +97,29 @@ class Requests:
                     self._connections.release(answer)
             self._measures = False
         async with self.get("GET", key, headers) as general:
-            yield _General(general)
+            yield General(general)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Sends the source as it comes, and answers the headers of the answer.
 
         Raises every `StoreError`, and whatever the source raises.
         """
-        body = Body(source.size_bytes, lambda: exactly(source), self._phases.between_bytes)
-        try:
-            return await self._put(
-                key, body, source.digest, {**headers, **_checksum(source.digest)}
-            )
-        except Exception:
-            if body.failure is not None:
-                raise body.failure from None
-            raise
+        whole = Part(source.size_bytes, source.digest, lambda: exactly(source))
+        return await self.put_part(key, whole, headers)
 
-    async def put_held(
+    async def put_part(
         self,
         key: str,
-        pieces: Sequence[Piece],
-        digest: Digest,
+        part: Part,
         headers: Mapping[str, str],
         *,
         query: str = "",
         checksum: Digest | None = None,
     ) -> Mapping[str, str]:
-        """Sends what is in memory, with a checksum that may be wrong on purpose."""
-        headers = {**headers, **_checksum(checksum or digest)}
-        body = Body(sum(map(len, pieces)), lambda: each(pieces), self._phases.between_bytes)
-        return await self._put(key, body, digest, headers, query)
+        """Sends a part, with a checksum that may be wrong on purpose. Raises as `put`."""
+        headers = {**headers, **_checksum(checksum or part.digest)}
+        body = Body(part.size_bytes, part.opened, self._phases.between_bytes)
+        return await self._put(key, body, part.digest, headers, query)
 
     async def ask(
         self,
@@ -206,13 +192,18 @@ class Requests:
         self, key: str, body: Body, digest: Digest, headers: Mapping[str, str], query: str = ""
     ) -> Mapping[str, str]:
         wait_seconds = self._phases.written
-        with translated(self._what("PUT", key)):
-            async with self._request(
-                "PUT", key, headers, wait_seconds, digest.hex, body, query
-            ) as answer:
-                await self._refuse(answer, "PUT", key)
-                told: Mapping[str, str] = answer.headers
-                return told
+        try:
+            with translated(self._what("PUT", key)):
+                async with self._request(
+                    "PUT", key, headers, wait_seconds, digest.hex, body, query
+                ) as answer:
+                    await self._refuse(answer, "PUT", key)
+                    told: Mapping[str, str] = answer.headers
+                    return told
+        except Exception:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
 
     def _request(
         self,
@@ -252,19 +243,6 @@ class Requests:
 
     def _what(self, method: str, key: str) -> str:
         return f"{self.name}: {method} {key}".rstrip()
-
-
-class _General:
-    """An answer of the general client."""
-
-    def __init__(self, response: ClientResponse) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.content_length = response.content_length
-        self._content = response.content
-
-    async def piece(self) -> bytes:
-        return await self._content.readany()
 
 
 async def _refusal(answer: ClientResponse) -> Refusal:

@@ -1,9 +1,9 @@
 """One object in parts: for what is too large for a single PUT.
 
-All parts but the last have one size, as R2 wants it. However many uploads run, few parts are held
-in memory. What fails or is cancelled on the way is
-aborted at once; what could not be aborted is found by `reap`. The object appears when the last
-call, which names its parts, succeeds, and only if their bytes have the digest of the source.
+All parts but the last have one size, as R2 wants it. However many uploads run, few parts are in
+flight. What fails or is cancelled on the way is aborted at once; what could not be aborted is
+found by `reap`. The object appears when the last call, which names its parts, succeeds, and only
+if their bytes have the digest of the source.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,24 +21,22 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from soundkeep.digest import Digest
-from soundkeep.errors import Corrupt, StoreError
+from soundkeep.errors import StoreError
 from soundkeep.stores.interface import Source
-from soundkeep.stores.pieces import exactly, grouped
-from soundkeep.stores.s3_bodies import Piece
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
+from soundkeep.stores.s3_parts import Part, parts_of
 from soundkeep.stores.s3_requests import Requests
 from soundkeep.stores.s3_signing import encoded
 
 MOST_PARTS = 10_000  # of one object, in every S3
 PARTS_AT_ONCE = 2  # of one object that are being sent
-PARTS_IN_MEMORY = 4  # of all uploads into one bucket, also those that are being read
+PARTS_IN_FLIGHT = 4  # of all uploads into one bucket: what is not a file is held in memory
 ABORT_SECONDS = 5.0
 NO_UPLOAD = ("NoSuchUpload",)  # so rclone also says that there are none
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 MARKERS = (("key-marker", "KeyMarker"), ("upload-id-marker", "UploadIdMarker"))  # of a next page
 
-Part = dict[str, str]  # as the last call names it
-Groups = AsyncGenerator[list[memoryview], None]
+Named = dict[str, str]  # a part that was sent, as the last call names it
 
 
 class Uploads:
@@ -50,7 +47,7 @@ class Uploads:
         self._part_bytes = part_bytes
         self._lie_key = lie_key
         self._checking = Checking()
-        self._room = asyncio.Semaphore(PARTS_IN_MEMORY)
+        self._room = asyncio.Semaphore(PARTS_IN_FLIGHT)
 
     async def put(self, key: str, source: Source, headers: Mapping[str, str]) -> tuple[str, bool]:
         """Answers the ETag, and whether the server checked every part.
@@ -90,7 +87,7 @@ class Uploads:
         """Sends a part that a server which looks at it must refuse, in an upload of its own."""
         upload = await self._begin(self._lie_key, {})
         try:
-            await upload.send(1, [NOTE], Digest.of(NOTE), checksum=WRONG)
+            await upload.send(1, Part.of(NOTE), checksum=WRONG)
         finally:
             await upload.abandon()
 
@@ -100,15 +97,15 @@ class Uploads:
         assert begun is not None, "no refusal is fine"
         return self._upload(key, begun.words["UploadId"])
 
-    async def _send_all(self, upload: _Upload, source: Source) -> list[Part]:
+    async def _send_all(self, upload: _Upload, source: Source) -> list[Named]:
         """Sends a few parts at once, while the next is read. Raises `Corrupt` in the end if they
         are not what the source said it was."""
-        whole, sent = None if source.checked else hashlib.sha256(), []
-        sending: deque[asyncio.Task[Part]] = deque()
+        sent: list[Named] = []
+        sending: deque[asyncio.Task[Named]] = deque()
         try:
-            async with aclosing(grouped(exactly(source), self._size_of_parts(source))) as parts:
+            async with aclosing(parts_of(source, self._size_of_parts(source))) as parts:
                 for number in itertools.count(1):
-                    part = await self._next(upload, number, parts, whole)
+                    part = await self._next(upload, number, parts)
                     if part is None:
                         break
                     sending.append(part)
@@ -118,23 +115,17 @@ class Uploads:
                 sent.append(await sending.popleft())
         finally:
             await _stop(sending)
-        if whole is not None and whole.digest() != source.digest.raw:
-            raise Corrupt(f"the source of {upload.key} does not have the digest that it names")
         return sent
 
     async def _next(
-        self, upload: _Upload, number: int, parts: Groups, whole: Any
-    ) -> asyncio.Task[Part] | None:
-        """Reads the next part once there is room for it, and begins to send it; None at the end.
-
-        It is hashed in a thread: in the loop, every stream would stand still for 5 ms.
-        """
+        self, upload: _Upload, number: int, parts: AsyncGenerator[Part, None]
+    ) -> asyncio.Task[Named] | None:
+        """Reads the next part once there is room for it, and begins to send it; None at the end."""
         await self._room.acquire()
         sending = None
         try:
-            if (pieces := await anext(parts, None)) is not None:
-                digest = await asyncio.to_thread(_digest, pieces, whole)
-                sending = asyncio.create_task(upload.send(number, pieces, digest))
+            if (part := await anext(parts, None)) is not None:
+                sending = asyncio.create_task(upload.send(number, part))
                 sending.add_done_callback(lambda _: self._room.release())
             return sending
         finally:
@@ -156,18 +147,14 @@ class _Upload:
     key: str
     upload_id: str
 
-    async def send(
-        self, number: int, pieces: Sequence[Piece], digest: Digest, checksum: Digest | None = None
-    ) -> Part:
+    async def send(self, number: int, part: Part, checksum: Digest | None = None) -> Named:
         """Sends one part, replacing what had its number."""
         query = f"partNumber={number}&uploadId={encoded(self.upload_id)}"
-        answer = await self.requests.put_held(
-            self.key, pieces, digest, {}, query=query, checksum=checksum
-        )
-        sha256 = base64.b64encode(digest.raw).decode()
+        answer = await self.requests.put_part(self.key, part, {}, query=query, checksum=checksum)
+        sha256 = base64.b64encode(part.digest.raw).decode()
         return {"PartNumber": str(number), "ETag": answer["etag"], "ChecksumSHA256": sha256}
 
-    async def complete(self, parts: list[Part]) -> str:
+    async def complete(self, parts: list[Named]) -> str:
         """Makes them the object; answers its ETag."""
         answer = await self.requests.ask(
             "POST",
@@ -195,7 +182,7 @@ class _Upload:
         return {"uploadId": self.upload_id}
 
 
-def _named(parts: list[Part]) -> bytes:
+def _named(parts: list[Named]) -> bytes:
     """The parts as the last call names them."""
     named = "".join(f"<Part>{_elements(part)}</Part>" for part in parts)
     return (
@@ -203,18 +190,8 @@ def _named(parts: list[Part]) -> bytes:
     )
 
 
-def _elements(part: Part) -> str:
+def _elements(part: Named) -> str:
     return "".join(f"<{name}>{escape(text)}</{name}>" for name, text in part.items())
-
-
-def _digest(pieces: Sequence[Piece], whole: Any) -> Digest:
-    """That of one part; the whole is hashed on the way, if it must be."""
-    part = hashlib.sha256()
-    for piece in pieces:
-        part.update(piece)
-        if whole is not None:
-            whole.update(piece)
-    return Digest(part.digest())
 
 
 async def _stop(tasks: Collection[asyncio.Task[Any]]) -> None:

@@ -12,7 +12,6 @@ import asyncio
 from asyncio import Semaphore, Timeout
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -164,21 +163,52 @@ class Bounded(Wrapped):
         return f"{self.name} did not answer within {self._seconds:g} s ({verb})"
 
 
-@dataclass
-class _PausingSource:
+class Pace:
+    """A rate that many share: whoever has taken so many bytes waits until they are paid for."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate = bytes_per_second
+        self._paid_at = 0.0
+
+    async def pay(self, size_bytes: int) -> None:
+        """Waits until the rate allows what was taken before, and takes this."""
+        now = asyncio.get_running_loop().time()
+        begins_at = max(now, self._paid_at)
+        self._paid_at = begins_at + size_bytes / self._rate
+        await asyncio.sleep(begins_at - now)
+
+
+class Paced(Wrapped):
+    """What is put goes at a pace. It stands outermost: waiting for it is not the store's time."""
+
+    def __init__(self, inner: Store, pace: Pace) -> None:
+        super().__init__(inner)
+        self._pace = pace
+
+    async def put(self, key: Key, source: Source) -> Receipt:
+        return await self.inner.put(key, _PacedSource(source, self._pace))
+
+
+class _ThroughSource:
+    """A source that says of itself what the one inside does."""
+
+    def __init__(self, inner: Source) -> None:
+        self.inner = inner
+        self.size_bytes: int = inner.size_bytes
+        self.digest: Digest = inner.digest
+        self.media_type: str = inner.media_type
+        self.cache_seconds: int | None = inner.cache_seconds
+        self.file: Path | None = inner.file
+        self.checked: bool = inner.checked
+
+
+class _PausingSource(_ThroughSource):
     """A source whose reader's clock stands still while it waits for the next piece."""
 
-    inner: Source
-    clock: Timeout
-    seconds: float
-
-    def __post_init__(self) -> None:
-        self.size_bytes: int = self.inner.size_bytes
-        self.digest: Digest = self.inner.digest
-        self.media_type: str = self.inner.media_type
-        self.cache_seconds: int | None = self.inner.cache_seconds
-        self.file: Path | None = self.inner.file
-        self.checked: bool = self.inner.checked
+    def __init__(self, inner: Source, clock: Timeout, seconds: float) -> None:
+        super().__init__(inner)
+        self.clock = clock
+        self.seconds = seconds
 
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         async with aclosing(self.inner.open(start, stop)) as pieces:
@@ -194,3 +224,17 @@ class _PausingSource:
         self.clock.reschedule(None)
         yield
         self.clock.reschedule(asyncio.get_running_loop().time() + self.seconds)
+
+
+class _PacedSource(_ThroughSource):
+    """A source whose pieces go at a pace."""
+
+    def __init__(self, inner: Source, pace: Pace) -> None:
+        super().__init__(inner)
+        self._pace = pace
+
+    async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+        async with aclosing(self.inner.open(start, stop)) as pieces:
+            async for piece in pieces:
+                await self._pace.pay(len(piece))
+                yield piece

@@ -49,6 +49,7 @@ ROUTES = (
     Route("POST", "/api/copies/retry", "retry now"),
     Route("GET", "/api/stores", "stores and their health"),
     Route("GET", "/api/stores/{name}", "one store's health"),
+    Route("PATCH", "/api/stores/{name}", "drain a store, or use it again"),
     Route("GET", "/api/status", "how things stand"),
     Route("GET", "/api/check", "whether every copy is where it should be"),
     Route("POST OPTIONS", "/api/agents/vocalize", "an alias: say a text", guarded=False),

@@ -9,12 +9,14 @@ from fastapi.responses import JSONResponse
 
 from soundkeep import shown
 from soundkeep.catalog import copies
-from soundkeep.errors import BadCursor, BadInput, NoSuchStore
+from soundkeep.errors import BadCursor, BadInput
 from soundkeep.model import CopyState
 from soundkeep.web.api.bodies import described, json_object
-from soundkeep.web.context import Admin
+from soundkeep.web.context import Admin, Working
 
 router = APIRouter(prefix="/api", tags=["ledger"])
+
+DRAINING = {"type": "boolean", "description": "whether it is to be emptied"}
 
 
 @router.get("/copies")
@@ -60,10 +62,19 @@ async def list_stores(context: Admin) -> JSONResponse:
 @router.get("/stores/{name}")
 async def read_store(context: Admin, name: str) -> JSONResponse:
     """One store's health."""
-    for store in (await context.keep.status()).stores_json():
-        if store["name"] == name:
-            return JSONResponse(store)
-    raise NoSuchStore(f"there is no store {name}")
+    return JSONResponse(await context.keep.store(name))
+
+
+@router.patch("/stores/{name}", openapi_extra=described(required=True, draining=DRAINING))
+async def change_store(request: Request, context: Working, name: str) -> JSONResponse:
+    """Drains a store (`"draining": true`: nothing more is placed there, and what lies there leaves
+    by the copy law), or takes it into use again."""
+    change = await json_object(request)
+    wanted = change.get("draining")
+    if set(change) != {"draining"} or not isinstance(wanted, bool):
+        raise BadInput("what can be changed of a store is draining: true or false")
+    await (context.keep.drain(name) if wanted else context.keep.resume(name))
+    return JSONResponse(await context.keep.store(name))
 
 
 @router.get("/status")

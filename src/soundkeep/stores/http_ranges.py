@@ -1,4 +1,4 @@
-"""One object read from S3, in a range: exactly its bytes, also from servers that answer otherwise.
+"""An object read over HTTP, in a range: exactly its bytes, also if a server answers otherwise.
 
 A body that breaks off in the middle goes on with a new request from where it stopped, for the same
 ETag, a few times; no byte that came is asked for again. A server that answers a range with the
@@ -8,21 +8,51 @@ whole object is read up to the end of the range, and what comes before it is dro
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Protocol
 
 from soundkeep.errors import Truncated, Unavailable
+from soundkeep.stores.http_service import Answer
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.pieces import span
-from soundkeep.stores.s3_requests import Answer, Requests
 
 RESUMES = 4  # of one body; a connection that breaks more often is not worth waiting for
 
 _RANGE = re.compile(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})\Z")
 
 
+class Bodies(Protocol):
+    """Whom a body is asked of."""
+
+    @property
+    def name(self) -> str: ...
+
+    def body(self, key: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Answer]:
+        """The answer to a GET. Raises every `StoreError`."""
+        ...
+
+
+async def ranged(
+    bodies: Bodies, key: str, start: int, stop: int | None, size: Callable[[], Awaitable[int]]
+) -> Bytes:
+    """The range of an object, as a store's `open` owes it. `size` asks for its bytes in all."""
+    if start == stop:  # HTTP has no way to ask for nothing
+        span(await size(), start, stop)
+        return
+    try:
+        async with aclosing(Reading(bodies, key, start, stop).pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+    except Truncated:  # also said of the nothing after the last byte
+        if start == 0 or stop is not None or start != await size():
+            raise
+
+
 class Reading:
     """How far one body has come."""
 
-    def __init__(self, requests: Requests, key: str, start: int, stop: int | None) -> None:
+    def __init__(self, requests: Bodies, key: str, start: int, stop: int | None) -> None:
         self._requests = requests
         self._key = key
         self._at = start

@@ -1,0 +1,365 @@
+"""Moves tracks from one store to another, while everything goes on playing.
+
+Each track is asked to be in the new store, as `sync` would (`syncing.ask`), so placement never
+undoes it; in the same transaction its copy is leased to us, so that our limits hold for it. What
+shall leave the old store is withdrawn there once its new copy is proven, and goes by the copy law
+like any other. All of it is rows: whoever dies in the middle runs it again, and two that move the
+same tracks in opposite directions leave each in one of the two stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from soundkeep.catalog import blobs, copies, moving, tracks
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Claimed, Place
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.moving import Selection
+from soundkeep.copies import planning, syncing
+from soundkeep.copies.copying import is_proven, read_back
+from soundkeep.copies.placement import Rules, StoreRule, place
+from soundkeep.copies.syncing import Order, refusal_to_push
+from soundkeep.errors import Conflict, NoSuchStore, StoreDrains, StoreError
+from soundkeep.model import Copy, Operation, Track
+from soundkeep.stores.interface import Store
+from soundkeep.stores.wrappers import Pace, Paced
+
+PAGE_TRACKS = 200
+MOST_REFUSALS = 100  # named one by one
+SAMPLES = 4  # copies read for an estimate
+SAMPLE_SECONDS = 2.0
+OTHERS_SECONDS = 30.0  # how long what others copy is waited for
+LOOK_SECONDS = 0.2
+
+CarryOut = Callable[[Store, Claimed], Awaitable[bool]]
+Heard = Callable[[int], object]  # is told how many bytes are done with
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What shall be moved, and how."""
+
+    source: str
+    target: str
+    which: Selection = Selection()  # noqa: RUF009 - a frozen value
+    delete_after: bool = False
+    batch: int = 1000  # tracks between two pauses
+    pause_seconds: float = 0.0
+    bytes_per_second: float | None = None
+
+
+class Outcome(StrEnum):
+    """How a track stands in the new store."""
+
+    THERE = "there"
+    DUE = "due"
+    WAITING = "waiting"  # somebody else is copying it, or its last attempt failed
+    REFUSED = "refused"
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a migration has done, or would do."""
+
+    tracks: int = 0
+    bytes: int = 0
+    there: int = 0
+    due: int = 0
+    due_bytes: int = 0
+    copied: int = 0
+    copied_bytes: int = 0
+    waiting: int = 0
+    withdrawn: int = 0
+    refused: int = 0
+    refusals: list[tuple[str, Conflict]] = field(default_factory=list)
+    nameless: int = 0  # copies of the source that are speech, which lies where `keep` says
+    estimate_seconds: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return not self.waiting and not self.refused
+
+
+class Migrator:
+    """Moves tracks between stores. `carry_out` does one leased copy, and answers whether it was
+    done; `concurrency` says how many at once in a store."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        stores: Mapping[str, Store],
+        rules: Rules,
+        *,
+        carry_out: CarryOut,
+        concurrency: Callable[[str], int],
+        holder: str,
+        lease_seconds: float,
+    ) -> None:
+        self._catalog = catalog
+        self._stores = stores
+        self._rules = rules
+        self._carry_out = carry_out
+        self._concurrency = concurrency
+        self._holder = holder
+        self._lease_seconds = lease_seconds
+
+    async def look(self, move: Move) -> Moved:
+        """What would be done, and about how long it would take. Raises `NoSuchStore`, `Conflict`
+        for what cannot be at all."""
+        route = await self._route(move)
+        looked = Moved(nameless=await self._catalog.read(moving.nameless_in, move.source))
+        samples: list[Track] = []
+        async for page in self._pages(move, route):
+            for track, outcome, refusal in page:
+                _count(looked, track, outcome, refusal)
+                if outcome is Outcome.DUE and len(samples) < SAMPLES:
+                    samples.append(track)
+        looked.estimate_seconds = await self._estimate(move, looked, samples)
+        return looked
+
+    async def run(self, move: Move, heard: Heard = lambda _: None) -> Moved:
+        """Copies what is due, and withdraws from the old store what the new one has if that is
+        asked for. Raises as `look` does."""
+        route = await self._route(move)
+        began = time.monotonic()
+        running = _Running(self, move, route, heard)
+        async for page in self._pages(move, route):
+            await running.take(page)
+        await running.finish()
+        running.moved.nameless = await self._catalog.read(moving.nameless_in, move.source)
+        running.moved.seconds = time.monotonic() - began
+        return running.moved
+
+    async def _route(self, move: Move) -> _Route:
+        known = {rule.name: rule for rule in self._rules.stores}
+        for name in (move.source, move.target):
+            if name not in known:
+                raise NoSuchStore(f"there is no store {name} in the settings")
+        if move.source == move.target:
+            raise Conflict(f"{move.source} is both where from and where to")
+        if move.target in await self._catalog.read(store_rows.draining):
+            raise StoreDrains(f"{move.target} is being drained: nothing is placed there")
+        return _Route(known[move.source], known[move.target], self._rules)
+
+    async def _pages(self, move: Move, route: _Route) -> AsyncIterator[list[Line]]:
+        after: int | None = 0
+        while after is not None:
+            page, after = await self._catalog.read(_look_page, route, move.which, after)
+            yield page
+
+    async def _estimate(self, move: Move, looked: Moved, samples: list[Track]) -> float | None:
+        """By reading a few copies of the source, and by the limits that were set."""
+        if not looked.due:
+            return 0.0
+        rate = await self._sampled_rate(move.source, samples)
+        if move.bytes_per_second is not None:
+            rate = min(rate or move.bytes_per_second, move.bytes_per_second)
+        if not rate:
+            return None
+        return looked.due_bytes / rate + (looked.due - 1) // move.batch * move.pause_seconds
+
+    async def _sampled_rate(self, source: str, samples: list[Track]) -> float | None:
+        """Bytes per second, as many at once as there will be; None if nothing could be read."""
+        began, read = time.monotonic(), 0
+        for track in samples:
+            held = await self._catalog.read(copies.of_blob, track.blob.digest)
+            here = next((c for c in held if c.store == source and c.locator), None)
+            try:
+                async with asyncio.timeout(SAMPLE_SECONDS):
+                    if here is not None and here.locator is not None:
+                        await read_back(self._stores[source], here.locator, track.blob)
+                        read += track.blob.size_bytes
+            except (StoreError, TimeoutError):
+                continue
+            if time.monotonic() - began > SAMPLE_SECONDS:
+                break
+        return read / (time.monotonic() - began) * self._concurrency(source) if read else None
+
+    async def _ask(self, track: Track, route: _Route) -> Claimed | Outcome:
+        return await self._catalog.write(
+            _ask, track.id, route, holder=self._holder, lease_seconds=self._lease_seconds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """From where to where, by which rules."""
+
+    source: StoreRule
+    target: StoreRule
+    rules: Rules
+
+
+Line = tuple[Track, Outcome, Conflict | None]
+
+
+class _Running:
+    """One migration under way: so many tracks at once, with a pause after each batch."""
+
+    def __init__(self, migrator: Migrator, move: Move, route: _Route, heard: Heard) -> None:
+        self.moved = Moved()
+        self._migrator = migrator
+        self._move = move
+        self._route = route
+        self._heard = heard
+        self._target = _paced(migrator._stores[move.target], move)
+        self._free = asyncio.Semaphore(migrator._concurrency(move.target))
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = 0
+        self._later: list[Track] = []  # others are at it, or it failed
+
+    async def take(self, page: list[Line]) -> None:
+        """Begins what is due of a page, as places become free."""
+        for track, outcome, refusal in page:
+            _count(self.moved, track, outcome, refusal)
+            if outcome is Outcome.REFUSED:
+                self._heard(track.blob.size_bytes)
+                continue
+            await self._begin(track)
+
+    async def finish(self) -> None:
+        """Waits for what runs, and for a while for what others do."""
+        await self._ended()
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while self._later and time.monotonic() < deadline:
+            again, self._later = self._later, []
+            for track in again:
+                await self._begin(track)
+            await self._ended()
+            if self._later:
+                await asyncio.sleep(LOOK_SECONDS)
+        self.moved.waiting = len(self._later)
+
+    async def _begin(self, track: Track) -> None:
+        if self._begun and self._begun % self._move.batch == 0 and self._move.pause_seconds:
+            await self._ended()
+            await asyncio.sleep(self._move.pause_seconds)
+        self._begun += 1
+        await self._free.acquire()
+        task = asyncio.create_task(self._move_one(track))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._free.release()
+        if task.cancelled() or task.exception() is None:
+            self._tasks.discard(task)
+
+    async def _ended(self) -> None:
+        """Raises what one of them raised, such as a catalog that is out."""
+        while self._tasks:
+            for task in (await asyncio.wait(self._tasks))[0]:
+                self._tasks.discard(task)
+                task.result()
+
+    async def _move_one(self, track: Track) -> None:
+        """Copies one track, unless that is done, and withdraws it from where it was."""
+        asked = await self._migrator._ask(track, self._route)
+        if isinstance(asked, Claimed):
+            if await self._migrator._carry_out(self._target, asked):
+                self.moved.copied += 1
+                self.moved.copied_bytes += track.blob.size_bytes
+                asked = Outcome.THERE
+            else:
+                asked = Outcome.WAITING
+        if asked is Outcome.WAITING:
+            self._later.append(track)
+            return
+        if asked is Outcome.THERE and self._move.delete_after:
+            withdrawn = await self._migrator._catalog.write(_withdraw, track.id, self._route)
+            self.moved.withdrawn += withdrawn
+        self._heard(track.blob.size_bytes)
+
+
+def _paced(store: Store, move: Move) -> Store:
+    return Paced(store, Pace(move.bytes_per_second)) if move.bytes_per_second else store
+
+
+def _count(moved: Moved, track: Track, outcome: Outcome, refusal: Conflict | None) -> None:
+    moved.tracks += 1
+    moved.bytes += track.blob.size_bytes
+    if refusal is not None:
+        moved.refused += 1
+        moved.refusals += [(track.id, refusal)] if moved.refused <= MOST_REFUSALS else []
+    elif outcome is Outcome.THERE:
+        moved.there += 1
+    else:
+        moved.due += 1
+        moved.due_bytes += track.blob.size_bytes
+
+
+def _look_page(
+    tx: Tx, route: _Route, which: Selection, after: int
+) -> tuple[list[Line], int | None]:
+    found, next_after = moving.tracks_in(tx, route.source.name, which, after, PAGE_TRACKS)
+    held = copies.of_blobs(tx, {track.blob.digest for track in found})
+    lines: list[Line] = []
+    for track in found:
+        refusal = refusal_to_push(track, route.target, ())
+        there = _is_there(_copy_there(track, route, held[track.blob.digest]))
+        outcome = Outcome.THERE if there else Outcome.REFUSED if refusal else Outcome.DUE
+        lines.append((track, outcome, None if there else refusal))
+    return lines, next_after
+
+
+def _ask(
+    tx: Tx, track_id: str, route: _Route, *, holder: str, lease_seconds: float
+) -> Claimed | Outcome:
+    """Asks for a track in the new store, and leases its copy if that is still to be made."""
+    track = tracks.find(tx, track_id)
+    if track is None:
+        return Outcome.REFUSED  # deleted meanwhile
+    target = route.target.name
+    if not _is_placed(tx, track, route):
+        syncing.ask(tx, track_id, Order(Operation.UPLOAD, (route.target,)), route.rules)
+    copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
+    if copy is None:
+        return Outcome.REFUSED  # made private meanwhile
+    if _is_there(copy):
+        return Outcome.THERE
+    if store_rows.is_out(tx, target):
+        return Outcome.WAITING
+    copies.due_now(tx, store=target, digest=track.blob.digest)
+    leased = copies.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
+    return leased or Outcome.WAITING
+
+
+def _withdraw(tx: Tx, track_id: str, route: _Route) -> bool:
+    """Withdraws a track from the old store if the new one has it, and is to have it: whoever
+    moves it the other way may have changed that."""
+    track = tracks.find(tx, track_id)
+    if track is None:
+        return False
+    blobs.take(tx, track.blob.digest)  # who moves it the other way waits, and then sees this
+    track = tracks.find(tx, track_id)
+    if track is None or not _is_placed(tx, track, route):
+        return False
+    if not _is_there(_copy_there(track, route, copies.of_blob(tx, track.blob.digest))):
+        return False
+    syncing.ask(tx, track_id, Order(Operation.DELETE, (route.source,)), route.rules)
+    return True
+
+
+def _is_placed(tx: Tx, track: Track, route: _Route) -> bool:
+    """Whether placement wants this track in the new store, whoever asked for it."""
+    where = Place(route.target.name, _key(track, route))
+    return where in place(track.blob, [track], planning.as_of(tx, route.rules))
+
+
+def _copy_there(track: Track, route: _Route, held: list[Copy]) -> Copy | None:
+    key = _key(track, route)
+    return next((c for c in held if c.store == route.target.name and c.key == key), None)
+
+
+def _is_there(copy: Copy | None) -> bool:
+    return copy is not None and is_proven(copy)
+
+
+def _key(track: Track, route: _Route) -> str:
+    return str(route.target.layout.key(track.blob, track))
