@@ -187,6 +187,15 @@ async def test_a_catalog_made_of_one_store_knows_all_that_the_lost_one_knew(
         assert track.blob == before.blob, "chunk hashes and all"
 
 
+async def test_the_same_is_so_on_postgresql(lost: Lost, postgres_url: str) -> None:
+    await a_house(lost)
+    async with ledgers.opened(postgres_url) as empty:
+        elsewhere = replace(lost, empty=empty)
+        for _ in range(2):
+            assert (await elsewhere.run("disk")).left == []
+            assert (await elsewhere.compared()).losses == []
+
+
 async def test_the_copy_that_was_read_is_proven_and_the_others_are_wanted(lost: Lost) -> None:
     await a_house(lost)
     await lost.run("disk")
