@@ -62,9 +62,14 @@ class Keep:
     rounds: Iterator[int]
 
     def environment(self, **stores: Bucket) -> dict[str, str]:
-        """rclone copies sounds only, so nothing lies beside ours."""
+        """rclone copies sounds only, so nothing lies beside ours; and no inbox has them still."""
         tables = {name: {**store_table(each), "sidecars": False} for name, each in stores.items()}
-        own = our_environment(self.data, STORES=json.dumps(tables), POLICY__KEEP='["source"]')
+        own = our_environment(
+            self.data,
+            STORES=json.dumps(tables),
+            POLICY__KEEP='["source"]',
+            INBOX__LINGER_SECONDS="0",
+        )
         return own | credentials(self.source)
 
 

@@ -37,9 +37,11 @@ from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.migrating import Migrator
+from soundkeep.copies.orphans import Comparer
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
+from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
@@ -104,6 +106,8 @@ class House:
     renderer: Renderer
     forgetter: Forgetter
     migrator: Migrator
+    scrubber: Scrubber
+    comparer: Comparer
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -148,13 +152,13 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
     async with AsyncExitStack() as closing:
         catalog = await opened_catalog(settings, closing)
         stores = make_stores(settings, catalog)
-        rules = rules_of(settings, stores)
         _check_redirects(settings, stores)
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
+        rules = rules_of(settings, stores)  # by now they know what they take
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)
@@ -226,6 +230,8 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
+            comparer=Comparer(catalog, stores),
+            scrubber=_make_scrubber(settings, keep, outages),
         )
 
 
@@ -247,6 +253,15 @@ def _make_migrator(
         concurrency=partial(_concurrency, settings),
         holder=keep.holder,
         lease_seconds=settings.worker.lease_seconds,
+    )
+
+
+def _make_scrubber(settings: Settings, keep: Keep, outages: Outages) -> Scrubber:
+    """What looks at every copy again."""
+    modes = {name: Mode(table.scrub) for name, table in settings.stores.items()}
+    manners = Manners(modes, settings.scrub.period, settings.scrub.bytes_per_day)
+    return Scrubber(
+        keep.catalog, keep.copier, keep.stores, outages, manners, partial(_concurrency, settings)
     )
 
 
@@ -386,8 +401,7 @@ def bounded_store(settings: Settings, name: str) -> Store:
 
 def rules_of(settings: Settings, stores: Mapping[str, Store]) -> Rules:
     """Placement, as far as these stores can follow it. Raises `SettingsError`."""
-    able = {name for name, store in stores.items() if store.caps.sidecars}
-    return Rules.of(settings).with_sidecars_only_in(able)
+    return Rules.of(settings).within({name: store.caps for name, store in stores.items()})
 
 
 def _check_redirects(settings: Settings, stores: Mapping[str, Store]) -> None:

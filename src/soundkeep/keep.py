@@ -24,7 +24,7 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import claims, copies, coverage, sidecars, tracks
+from soundkeep.catalog import claims, copies, coverage, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
@@ -130,6 +130,8 @@ class Status:
     failing: list[Copy]
     failing_sidecars: list[Sidecar]
     one_device: bool  # whether every copy lies on the same device of this machine
+    scrubbed: dict[str, scrubs.Figures]  # what scrubs of each store have done
+    scrub_modes: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """The same over HTTP and on the command line."""
@@ -164,6 +166,19 @@ class Status:
             "draining_since": shown.when(known.draining_at) if known else None,
             "failing": share.failing if share else 0,
             "sidecars": msgspec.to_builtins(share.sidecars if share else SidecarCoverage()),
+            "scrub": self._scrub_json(name, share),
+        }
+
+    def _scrub_json(self, name: str, share: StoreCoverage | None) -> dict[str, Any]:
+        figures = self.scrubbed.get(name, scrubs.Figures())
+        return {
+            "mode": self.scrub_modes.get(name),
+            "full_pass_at": shown.when(figures.full_pass_at),
+            "oldest_proof_at": shown.when(share.oldest_proof_at) if share else None,
+            "copies_read": figures.copies_read,
+            "bytes_read": figures.bytes_read,
+            "found": figures.found,
+            "healed": figures.healed,
         }
 
 
@@ -491,6 +506,8 @@ class Keep:
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
             failing_sidecars=await self.catalog.read(sidecars.failing, failing),
             one_device=await asyncio.to_thread(share_one_device, self.settings),
+            scrubbed=await self.catalog.read(scrubs.figures),
+            scrub_modes={name: table.scrub for name, table in self.settings.stores.items()},
         )
 
     async def check(self, *, limit: int = 100) -> Checked:

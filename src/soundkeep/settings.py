@@ -119,6 +119,13 @@ class WorkerSettings(_Table):
     coverage_seconds: float = Field(5, gt=0)  # between counts for `status`
 
 
+class ScrubSettings(_Table):
+    """How often what is kept is looked at."""
+
+    period: float = Field(30 * 86_400, gt=0)  # seconds: no proof of a copy gets older than that
+    bytes_per_day: int | None = Field(100_000_000_000, gt=0)  # read for it, by all processes
+
+
 class ReadingSettings(_Table):
     """How bytes are read out."""
 
@@ -159,6 +166,7 @@ class _StoreTable(_Table):
     max_bytes: int | None = Field(None, gt=0)
     types: tuple[str, ...] | None = None
     concurrency: int | None = Field(None, ge=1)
+    scrub: Literal["read", "presence", "off"] = "read"  # how its copies are looked at now and then
     timeout_seconds: float = Field(30, gt=0)  # of one call, and between two pieces of a body
 
     @model_validator(mode="after")
@@ -514,6 +522,7 @@ class Settings(BaseSettings):
     inbox: InboxSettings = InboxSettings()
     limits: LimitsSettings = LimitsSettings()
     worker: WorkerSettings = WorkerSettings()
+    scrub: ScrubSettings = ScrubSettings()
     reading: ReadingSettings = ReadingSettings()
     speech: SpeechSettings = SpeechSettings()
     aliases: AliasesSettings = AliasesSettings()

@@ -35,11 +35,12 @@ GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for on
 
 
 class Worker:
-    """Works off the ledger of one house until it is stopped."""
+    """Works off the ledger of one house until it is stopped. One that is `resident` also speaks
+    plans and scrubs, which never ends."""
 
-    def __init__(self, house: House, *, speaks_plans: bool = True) -> None:
+    def __init__(self, house: House, *, resident: bool = True) -> None:
         self._house = house
-        self._speaks_plans = speaks_plans
+        self._resident = resident
         self._catalog = house.keep.catalog
         self._settings = house.keep.settings.worker
         self._woken = asyncio.Event()
@@ -69,8 +70,9 @@ class Worker:
             asyncio.create_task(self._house.renderer.work()),
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
-        if self._speaks_plans:
+        if self._resident:
             self._tasks.append(asyncio.create_task(self._house.plans.work()))
+            self._tasks.append(asyncio.create_task(self._once(self._house.scrubber.work)))
 
     def pause(self) -> None:
         """Claims nothing more."""
@@ -211,7 +213,7 @@ async def settled(house: House, within_seconds: float) -> bool:
     by `serve` and `work`: no other verb spends money by the way.
     """
     await house.keep.copying()
-    worker = Worker(house, speaks_plans=False)
+    worker = Worker(house, resident=False)
     worker.start()
     try:
         return await worker.settle(within_seconds)

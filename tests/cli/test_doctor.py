@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from cli.commands import program, serving, wav
+from soundkeep.cli import ephemeral
 
 
 def verdicts(findings: list[dict[str, str]], what: str) -> list[str]:
@@ -47,6 +52,47 @@ base_url = "http://127.0.0.1:9/v1"
     assert verdicts(findings, "engine offline: ") == ["ok"]
     assert verdicts(findings, "engine misspelt: it has no voice 'en-uss'") == ["fail"]
     assert verdicts(findings, "engine away cannot be reached") == ["warn"]
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory on tmpfs, as a container may have it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        yield Path(directory)
+
+
+def test_what_would_end_with_a_container_is_named(memory: Path) -> None:
+    run = program(memory / "data")
+    run("add", "-", "--id", "one", given=wav(5_000))
+    findings = run.json("doctor")
+    for what in ("catalog: ", "store disk: ", "store backup: ", "inbox: "):
+        assert verdicts(findings, f"{what}{memory}") == ["warn"], what
+    assert verdicts(findings, "temporary: true") == ["warn"]
+    none_waited_for = program(memory / "data", SOUNDKEEP_POLICY__ACK_COPIES="0").json("doctor")
+    assert verdicts(none_waited_for, "while nothing else has them") == ["warn"]
+
+
+def test_a_key_that_would_end_with_a_container_is_named(memory: Path) -> None:
+    new_key = "a new disk has a new key"
+    run = program(memory / "data")
+    run("add", "-", "--id", "one", given=wav(5_000))
+    assert verdicts(run.json("doctor"), new_key) == ["warn"]
+    set_once = program(memory / "data", SOUNDKEEP_ADMIN_KEY="a-key-for-tests-only")
+    assert not verdicts(set_once.json("doctor"), new_key)
+
+
+def test_mount_points_with_spaces_are_read_as_the_kernel_writes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "/dev/vda / ext4 rw 0 0\nnone /my\\040data tmpfs rw 0 0\nx /my\\040data/deep xfs rw 0 0\n"
+    )
+    monkeypatch.setattr(ephemeral, "MOUNTS", mounts)
+    places = {"/my data/audio": "tmpfs", "/my data/deep/er": "xfs", "/my": "ext4"}
+    assert {place: ephemeral.file_system(Path(place)) for place in places} == places
+    monkeypatch.setattr(ephemeral, "MOUNTS", tmp_path / "none")
+    assert ephemeral.file_system(Path("/my data")) == ""
 
 
 def test_another_directory_in_a_stores_place_fails_with_a_next_step(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_verbs_of_this_machine_refuse_a_server(tmp_path: Path) -> None:
         ("settings",),
         ("stores", "list"),
         ("stores", "test", "x"),
+        ("stores", "init", "x"),
     ):
         assert b"this machine only" in run(*words, fails=2).stderr
 

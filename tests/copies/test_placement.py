@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from random import Random
@@ -25,7 +28,7 @@ from soundkeep.copies.placement import (
 )
 from soundkeep.errors import SettingsError
 from soundkeep.model import Asked, Track
-from soundkeep.stores.interface import RESERVED_PREFIX
+from soundkeep.stores.interface import RESERVED_PREFIX, Caps
 
 T = TypeVar("T")
 
@@ -232,3 +235,62 @@ def words_of(text: str, track: Track) -> tuple[object, ...]:
         "{track_id}": (track.id,),
         "{digest}": (track.blob.digest,),
     }[text]
+
+
+# --- what the stores themselves take --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("of_settings", "of_bucket", "both"),
+    [
+        (None, None, None),
+        (None, {"audio/*"}, {"audio/*"}),
+        ({"audio/mpeg", "video/webm"}, None, {"audio/mpeg", "video/webm"}),
+        ({"audio/mpeg", "video/webm"}, {"audio/*"}, {"audio/mpeg"}),
+        ({"audio/*"}, {"audio/mpeg", "image/png"}, {"audio/mpeg"}),
+        ({"audio/mpeg"}, {"image/png"}, set()),
+    ],
+)
+def test_a_bucket_narrows_what_was_set(
+    of_settings: set[str] | None, of_bucket: set[str] | None, both: set[str] | None
+) -> None:
+    of_settings = None if of_settings is None else frozenset(of_settings)
+    rule = StoreRule("far", DEFAULT_LAYOUT, max_bytes=100, types=of_settings)
+    caps = Caps(
+        max_bytes=BLOB.size_bytes, types=None if of_bucket is None else frozenset(of_bucket)
+    )
+    narrowed = Rules(("far",), (rule,)).within({"far": caps}).stores[0]
+    assert narrowed.types == (None if both is None else frozenset(both))
+    assert narrowed.max_bytes == min(100, BLOB.size_bytes)
+    assert narrowed.takes(BLOB) == (both is None or bool(both & {"audio/mpeg", "audio/*"}))
+
+
+def test_a_store_that_holds_no_json_gets_no_sidecars() -> None:
+    rule = StoreRule(
+        "far", DEFAULT_LAYOUT, sidecars=Layout.parse_sidecars("tracks/{track_id}.json")
+    )
+    rules = Rules(("far",), (rule,))
+    assert rules.within({"far": Caps()}).stores[0].sidecars is not None
+    assert rules.within({"far": Caps(sidecars=False)}).stores[0].sidecars is None
+
+
+FINGERPRINT = """
+from soundkeep.copies.placement import DEFAULT_LAYOUT, Rules, StoreRule
+types = frozenset({"audio/mpeg", "audio/flac", "audio/ogg", "audio/wav"})
+print(Rules((), (StoreRule("far", DEFAULT_LAYOUT, types=types),)).fingerprint())
+"""
+
+
+def test_the_same_rules_have_the_same_fingerprint_in_every_process() -> None:
+    """Else every start would place everything anew. Sets are in another order in each."""
+    prints = {
+        subprocess.run(
+            [sys.executable, "-c", FINGERPRINT],
+            capture_output=True,
+            check=True,
+            timeout=60,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(prints) == 1

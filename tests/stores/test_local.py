@@ -202,6 +202,19 @@ async def test_a_file_on_the_same_file_system_is_taken_over_by_a_link(
     assert store.path_of("a/b").samefile(source.path)
 
 
+async def test_two_stores_never_keep_one_and_the_same_file(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    """Two copies in one inode would rot as one."""
+    other = LocalStore("other", tmp_path / "other")
+    await other.write_marker("id-2")
+    source = file_source(tmp_path / "landed", b"sound")
+    await asyncio.gather(store.put(Key("x"), source), other.put(Key("x"), source))
+    assert not store.path_of("x").samefile(other.path_of("x"))
+    assert await read(store, "x") == await read(other, "x") == b"sound"
+    await other.close()
+
+
 async def test_a_repair_writes_new_bytes_and_never_links(store: LocalStore, tmp_path: Path) -> None:
     source = file_source(tmp_path / "inbox", os.urandom(CHUNK_BYTES + 1))
     await store.put(Key("a"), source)

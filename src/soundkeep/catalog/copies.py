@@ -26,7 +26,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
-from soundkeep.catalog import claims, facts, sidecars
+from soundkeep.catalog import claims, facts, scrubs, sidecars
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of, select_copies
@@ -347,6 +347,8 @@ def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
         due_at=now(),
     )
     sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
+    if copy.state is CopyState.DOUBTED:
+        scrubs.note_healed(tx, copy.id)
 
 
 def prove_again(tx: Tx, copy: Copy, verified: str) -> None:

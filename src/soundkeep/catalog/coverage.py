@@ -41,6 +41,7 @@ class StoreCoverage(msgspec.Struct, frozen=True):
     leaving: int = 0
     failing: int = 0
     sidecars: SidecarCoverage = SidecarCoverage()
+    oldest_proof_at: float | None = None  # of its present copies
 
 
 class Coverage(msgspec.Struct, frozen=True):
@@ -99,6 +100,7 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
             func.count().label("copies"),
             func.sum(blobs.c.size_bytes).label("bytes"),
             failing.label("failing"),
+            func.min(copies.c.verified_at).label("proven_at"),
         )
         .join(blobs, blobs.c.digest == copies.c.digest)
         .group_by(copies.c.store, copies.c.state, copies.c.wish)
@@ -115,11 +117,16 @@ def _shares(tx: Tx) -> list[StoreCoverage]:
             before.resting + (row.copies if row.wish == Wish.REST else 0),
             before.leaving + (row.copies if leaves else 0),
             before.failing + row.failing,
+            oldest_proof_at=_older(before.oldest_proof_at, row.proven_at if here else None),
         )
     for store, beside in sidecars.by_store(tx).items():
         share = shares.get(store) or StoreCoverage(store)
         shares[store] = msgspec.structs.replace(share, sidecars=SidecarCoverage(*beside))
     return [shares[name] for name in sorted(shares)]
+
+
+def _older(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
 
 
 def _missing(tx: Tx) -> int:

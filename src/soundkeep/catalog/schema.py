@@ -114,6 +114,7 @@ copies = Table(
     Column("since", Double, nullable=False),
     Column("verified", Text),
     Column("verified_at", Double),
+    Column("seen_at", Double),  # when a scrub last saw that it is there, without reading it
     # What every claimable table has; see claims.py. A row at rest has no chore.
     *_claimable(),
     UniqueConstraint("store", "key", name="one_copy_per_key"),
@@ -177,6 +178,42 @@ stores = Table(
     Column("error_code", Text),
     Column("error", Text),
     Column("draining_at", Double),  # since when nothing is placed there; None while it is in use
+)
+
+scrubs = Table(
+    "scrubs",
+    metadata,
+    Column("store", ByteText, primary_key=True),
+    Column("turn_token", Text),  # of the process that scrubs it now
+    Column("turn_until", Double),
+    Column("pass_began_at", Double, nullable=False),
+    Column("full_pass_at", Double),  # when every copy had last been looked at since a pass began
+    Column("copies_read", BigInteger, nullable=False),
+    Column("bytes_read", BigInteger, nullable=False),
+)
+
+finds = Table(
+    "finds",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("copy_id", Serial, nullable=False, index=True),
+    Column("store", ByteText, nullable=False, index=True),
+    Column("key", ByteText, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("found_at", Double, nullable=False),
+    Column("healed_at", Double),
+    sqlite_autoincrement=True,
+)
+
+orphans = Table(
+    "orphans",
+    metadata,
+    Column("store", ByteText, primary_key=True),
+    Column("key", ByteText, primary_key=True),  # its locator there
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("first_seen_at", Double, nullable=False),
+    Column("last_seen_at", Double, nullable=False),
 )
 
 facts = Table(

@@ -352,7 +352,7 @@ def note_gone(tx: Tx, claimed: ClaimedSidecar) -> None:
 def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
     """It was written by one who had lost the lease: what the row says is made true again. If
     there is no row any more, one is made that removes it."""
-    if _due_again(tx, sidecar):
+    if _due_again(tx, sidecar.store, sidecar.key):
         return
     tx.run(
         insert(sidecars).values(
@@ -377,10 +377,15 @@ def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
 
 def removed_too_late(tx: Tx, sidecar: Sidecar) -> None:
     """Whoever removed it may have lost the lease: if it is wanted now, it is written again."""
-    _due_again(tx, sidecar, _IS_KEPT)
+    write_again_at(tx, sidecar.store, sidecar.key)
 
 
-def _due_again(tx: Tx, sidecar: Sidecar, *which: ColumnElement[bool]) -> bool:
+def write_again_at(tx: Tx, store: str, key: str) -> None:
+    """Something may have been removed there: what is wanted there now is written again."""
+    _due_again(tx, store, key, _IS_KEPT)
+
+
+def _due_again(tx: Tx, store: str, key: str, *which: ColumnElement[bool]) -> bool:
     """Lets the row at this key begin anew once any lease on it has run out; whether there is one.
 
     Its chore is what is asked for; what waits for its sound goes on waiting.
@@ -389,7 +394,7 @@ def _due_again(tx: Tx, sidecar: Sidecar, *which: ColumnElement[bool]) -> bool:
     writes = and_(_IS_KEPT, ~_WAITS_FOR_ITS_SOUND)
     again = (
         update(sidecars)
-        .where(sidecars.c.store == sidecar.store, sidecars.c.key == sidecar.key, *which)
+        .where(sidecars.c.store == store, sidecars.c.key == key, *which)
         .values(
             chore=case(
                 (leaves, Chore.REMOVE_SIDECAR.value),

@@ -19,10 +19,12 @@ from soundkeep.cli import (
     examining,
     importing,
     migrating,
+    orphans,
     plans,
     rebuilding,
     removing,
     rendering,
+    scrubbing,
     serving,
     showing,
     speaking,
@@ -57,6 +59,8 @@ app.command("migrate")(migrating.migrate)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
+app.command("scrub")(scrubbing.scrub)
+app.command("orphans")(orphans.orphans)
 app.command("retry")(standing.retry)
 app.command("rebuild")(rebuilding.rebuild)
 app.command("settings")(settings_verb.settings)

@@ -16,14 +16,14 @@ from soundkeep import build
 from soundkeep.access.keys import FILE_NAME
 from soundkeep.audio.formats import FORMATS
 from soundkeep.catalog.database import Tx
+from soundkeep.cli import ephemeral
 from soundkeep.cli.options import Options
 from soundkeep.cli.output import size
-from soundkeep.copies.devices import path_of, share_one_device
+from soundkeep.copies.devices import share_one_device
 from soundkeep.errors import EngineError, EngineUnauthorised, SoundkeepError
 from soundkeep.settings import Settings
 from soundkeep.speech.engines.interface import Engine
 
-EPHEMERAL = frozenset({"tmpfs", "ramfs", "overlay"})
 LITTLE_BYTES = 2_000_000_000
 CLOCKS_APART_SECONDS = 5.0
 
@@ -82,13 +82,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     yield _room(directory, settings.inbox.min_free_bytes + settings.limits.file_bytes)
     if directory.exists() and not _is_writable(directory):
         yield Finding("fail", f"data: {directory} cannot be written", "give its owner the right")
-    for name, path in _places(settings):
-        if (kind := _file_system(path)) in EPHEMERAL:
-            yield Finding(
-                "warn",
-                f"{name}: {path} lies on {kind}",
-                "if this is a container, mount a volume there: what it holds ends with it",
-            )
+    yield from (Finding("warn", what, step) for what, step in ephemeral.warnings(settings))
     if share_one_device(settings):
         yield Finding(
             "warn",
@@ -115,15 +109,6 @@ def _is_writable(directory: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def _places(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """The data directory, and whatever store lies outside it."""
-    yield "data", settings.data_directory
-    for name in settings.policy.keep:
-        path = path_of(name, settings)
-        if path is not None and not path.is_relative_to(settings.data_directory):
-            yield f"store {name}", path
 
 
 def _key_file(settings: Settings) -> Iterator[Finding]:
@@ -189,13 +174,3 @@ async def _engine(house: build.House, engine: Engine) -> Finding:
         what = f"engine {engine.name}: it has no voice {usual!r}"
         return Finding("fail", what, f"`soundkeep voices` lists them; change {name}.voice")
     return Finding("ok", f"engine {engine.name}: {len(voices)} voices")
-
-
-def _file_system(path: Path) -> str:
-    """The kind of file system a path lies on, by the longest mount point above it."""
-    best, kind = "", ""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, found, *_ = line.split(" ")
-        if path.is_relative_to(mount) and len(mount) >= len(best):
-            best, kind = mount, found
-    return kind

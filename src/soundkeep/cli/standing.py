@@ -85,11 +85,7 @@ def _say_status(document: Document) -> None:
     )
     say_rows(HEADERS, map(_store_row, document["stores"]))
     for store in document["stores"]:
-        if store["state"] == "out":
-            say(f"{store['name']} is out since {store['out_since']}: {store['error']}")
-        if store["draining_since"]:
-            left = sum(store["copies"].values())
-            say(f"{store['name']} is being drained since {store['draining_since']}: {left} left")
+        _say_store(store)
     if document["missing"]:
         say(f"{document['missing']} copies are still to be made")
     if document["unwritten"]:
@@ -102,6 +98,16 @@ def _say_status(document: Document) -> None:
         say(f"{sidecar['store']}  {sidecar['key']}: {sidecar['last_error']}")
     if document["one_device"]:
         say("every copy lies on one device of this machine: its loss would be the loss of all")
+
+
+def _say_store(store: Document) -> None:
+    if store["state"] == "out":
+        say(f"{store['name']} is out since {store['out_since']}: {store['error']}")
+    if store["draining_since"]:
+        left = sum(store["copies"].values())
+        say(f"{store['name']} is being drained since {store['draining_since']}: {left} left")
+    if unhealed := store["scrub"]["found"] - store["scrub"]["healed"]:
+        say(f"{unhealed} copies that a scrub of {store['name']} found wrong are not healed yet")
 
 
 def _store_row(store: Document) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
-"""`stores`: the stores as set and how they are, the contract run against one, and how one is
-emptied and forgotten."""
+"""`stores`: as they are set and how they are; one made ready, tried by the contract, emptied and
+forgotten."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import typer
 
 from soundkeep.cli.failures import FAILED
 from soundkeep.cli.options import Options, options_of, run
-from soundkeep.cli.output import say, say_json, say_rows, size
+from soundkeep.cli.output import complain, say, say_json, say_rows, size
 from soundkeep.cli.service import Document
 from soundkeep.errors import NoSuchStore
 from soundkeep.settings import Settings
 
 if TYPE_CHECKING:
     from soundkeep.copies.forgetting import Held
+    from soundkeep.stores.interface import Store
     from soundkeep.testing.contract import Outcome
 
 SETTLE_SECONDS = 30.0
@@ -76,6 +77,35 @@ async def _status(options: Options) -> Document:
         return await service.status()
 
 
+@app.command("init")
+def init(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A store of the settings.")],
+) -> None:
+    """Make what a store needs, mark it, and print what is left for a person to do."""
+    options = options_of(context)
+    settings = options.local_settings("stores init")
+    _check_name(settings, name)
+    script = run(options, _prepare(settings, name))
+    health = {store["name"]: store for store in run(options, _status(options))["stores"]}
+    if health[name]["error"] is not None:
+        complain(f"{name} is out: {health[name]['error']}")
+        raise typer.Exit(FAILED)
+    say(f"-- {name} is ready\n\n{script}" if script else f"{name} is ready")
+
+
+async def _prepare(settings: Settings, name: str) -> str:
+    """What a person may still do there, if anything. The rest is done by whoever opens the
+    catalog: it marks a store, which makes directories and tables."""
+    from soundkeep.stores.interface import Preparable  # noqa: PLC0415 - as below
+
+    store = _made(settings, name)
+    try:
+        return await store.prepare() if isinstance(store, Preparable) else ""
+    finally:
+        await store.close()
+
+
 @app.command("test")
 def test(
     context: typer.Context,
@@ -84,8 +114,7 @@ def test(
     """Try the whole store contract against a store in use; it tidies up behind itself."""
     options = options_of(context)
     settings = options.local_settings("stores test")
-    if name not in settings.stores:
-        raise NoSuchStore(f"there is no store {name!r}; there are {', '.join(settings.stores)}")
+    _check_name(settings, name)
     outcomes = run(options, _test(settings, name))
     failed = sum(outcome.error is not None for outcome in outcomes)
     say(f"{len(outcomes) - failed} of {len(outcomes)} promises are kept by {name}")
@@ -94,17 +123,27 @@ def test(
 
 
 async def _test(settings: Settings, name: str) -> list[Outcome]:
-    from soundkeep.stores.kinds import make_store  # noqa: PLC0415 - SQL, which `list` needs not
-    from soundkeep.testing.contract import run_contract  # noqa: PLC0415
+    from soundkeep.testing.contract import run_contract  # noqa: PLC0415 - as below
 
-    store = make_store(
-        name, settings.stores[name], data=settings.data_directory, catalog_url=settings.catalog_url
-    )
+    store = _made(settings, name)
     try:
         await store.probe()
         return await run_contract(store, heard=_say_outcome)
     finally:
         await store.close()
+
+
+def _check_name(settings: Settings, name: str) -> None:
+    if name not in settings.stores:
+        raise NoSuchStore(f"there is no store {name!r}; there are {', '.join(settings.stores)}")
+
+
+def _made(settings: Settings, name: str) -> Store:
+    from soundkeep.stores.kinds import make_store  # noqa: PLC0415 - SQL, which `list` needs not
+
+    return make_store(
+        name, settings.stores[name], data=settings.data_directory, catalog_url=settings.catalog_url
+    )
 
 
 def _say_outcome(outcome: Outcome) -> None:

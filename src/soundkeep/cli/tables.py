@@ -94,7 +94,7 @@ async def _settled(house: House) -> None:
     """The copies are made before the command ends, as far as their stores allow."""
     from soundkeep.worker import Worker  # noqa: PLC0415
 
-    worker = Worker(house, speaks_plans=False)
+    worker = Worker(house, resident=False)
     worker.start()
     try:
         if not await worker.settle(SETTLE_SECONDS):

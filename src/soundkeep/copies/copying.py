@@ -126,8 +126,18 @@ class Copier:
         else:
             await self._prove(claimed, locator, verified)
 
-    async def prove(self, store: Store, copy: Copy) -> None:
+    async def prove(self, store: Store, copy: Copy) -> bool:
         """Re-reads a present copy because the law asks for a fresh proof; doubts it if it fails.
+
+        Answers whether it is proven. Raises what says that the store could not be asked.
+        """
+        why = await self.look(store, copy)
+        if why is not None:
+            await self._catalog.write(copies.doubt, copy.id, why)
+        return why is None
+
+    async def look(self, store: Store, copy: Copy) -> str | None:
+        """Re-reads a present copy: a fresh proof of it, or what is wrong with it.
 
         Raises what says that the store could not be asked.
         """
@@ -135,9 +145,9 @@ class Copier:
         try:
             verified = await self._read_back(store, copy.locator or copy.key, blob)
         except (Corrupt, NotFound, Truncated) as error:
-            await self._catalog.write(copies.doubt, copy.id, str(error))
-        else:
-            await self._catalog.write(copies.prove_again, copy, verified)
+            return str(error) or error.code
+        await self._catalog.write(copies.prove_again, copy, verified)
+        return None
 
     async def _prove(self, claimed: Claimed, locator: str, verified: str) -> None:
         await self._catalog.write(copies.prove, claimed, locator=locator, verified=verified)

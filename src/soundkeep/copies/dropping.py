@@ -93,10 +93,9 @@ class Dropper:
 
     async def _prove(self, copy: Copy) -> bool:
         try:
-            await self._copier.prove(self._stores[copy.store], copy)
+            return await self._copier.prove(self._stores[copy.store], copy)
         except StoreError:
             return False
-        return True
 
 
 async def _delete(store: Store, copy: Copy) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from soundkeep.catalog import blobs, copies, facts, sidecars, tracks
+from soundkeep.catalog import blobs, copies, facts, orphans, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Law
 from soundkeep.catalog.database import Catalog, Tx
@@ -142,5 +142,7 @@ def _forget_page(tx: Tx, name: str, after: str, law: Law, needed_too: bool) -> s
 
 def _forget_store(tx: Tx, name: str) -> None:
     tracks.note_sidecars_forgotten(tx, sidecars.forget_store(tx, name))
+    scrubs.forget(tx, name)
+    orphans.forget_store(tx, name)
     facts.forget_all(tx, copies.waiting_in(name))
     store_rows.forget(tx, name)

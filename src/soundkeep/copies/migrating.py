@@ -27,12 +27,13 @@ from soundkeep.copies.syncing import Order, refusal_to_push
 from soundkeep.errors import Conflict, NoSuchStore, StoreDrains, StoreError
 from soundkeep.model import Copy, Operation, Track
 from soundkeep.stores.interface import Store
-from soundkeep.stores.wrappers import Pace, Paced
+from soundkeep.stores.wrappers import Limited, Pace, Paced
 
 PAGE_TRACKS = 200
 MOST_REFUSALS = 100  # named one by one
 SAMPLES = 4  # copies read for an estimate
 SAMPLE_SECONDS = 2.0
+TASKS_EACH = 4  # tracks under way for each put: the others are in the ledger meanwhile
 OTHERS_SECONDS = 30.0  # how long what others copy is waited for
 LOOK_SECONDS = 0.2
 
@@ -208,8 +209,9 @@ class _Running:
         self._move = move
         self._route = route
         self._heard = heard
-        self._target = _paced(migrator._stores[move.target], move)
-        self._free = asyncio.Semaphore(migrator._concurrency(move.target))
+        at_once = migrator._concurrency(move.target)
+        self._target = Limited(_paced(migrator._stores[move.target], move), at_once)
+        self._free = asyncio.Semaphore(at_once * TASKS_EACH)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
         self._later: list[Track] = []  # others are at it, or it failed

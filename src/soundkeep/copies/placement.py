@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from soundkeep.audio.making import file_making
 from soundkeep.catalog.copies import Place
@@ -23,7 +23,7 @@ from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.errors import BadPath, SettingsError, UnknownFormat
 from soundkeep.model import Asked, Blob, Name, Track
 from soundkeep.settings import Settings, StoreSettings
-from soundkeep.stores.interface import RESERVED_PREFIX, Key
+from soundkeep.stores.interface import RESERVED_PREFIX, Caps, Key, is_among
 
 WORDS = frozenset({"digest", "track_id", "owner", "path", "ext"})
 IDENTIFYING = ({"digest"}, {"track_id"}, {"owner", "path"})
@@ -175,10 +175,10 @@ class StoreRule:
     layout: Layout
     public: bool = False
     max_bytes: int | None = None
-    types: frozenset[str] | None = None  # media types
+    types: frozenset[str] | None = field(default=None, repr=False)  # media types
     sidecars: Layout | None = None  # None: it has none
     segment_sidecars: Layout | None = None  # likewise
-    renditions: frozenset[str] = frozenset()  # formats
+    renditions: frozenset[str] = field(default=frozenset(), repr=False)  # formats
     draining: bool = False  # nothing is placed there, and what lies there is to leave
 
     def audio_key(self, track: Track) -> Key:
@@ -197,7 +197,14 @@ class StoreRule:
     def takes(self, blob: Blob) -> bool:
         """Whether the store's own limits admit the blob."""
         small_enough = self.max_bytes is None or blob.size_bytes <= self.max_bytes
-        return small_enough and (self.types is None or blob.sound.media_type in self.types)
+        return small_enough and is_among(blob.sound.media_type, self.types)
+
+    def within(self, caps: Caps) -> StoreRule:
+        """The same, kept to what the store itself can do and will take."""
+        set_ = Caps(max_bytes=self.max_bytes, types=self.types)
+        limits = set_.within(caps.max_bytes, caps.types)
+        rule = replace(self, max_bytes=limits.max_bytes, types=limits.types)
+        return rule if caps.sidecars else replace(rule, sidecars=None, segment_sidecars=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +222,9 @@ class Rules:
             stores=tuple(_rule(name, table) for name, table in settings.stores.items()),
         )
 
-    def with_sidecars_only_in(self, able: Collection[str]) -> Rules:
-        """The same, but only these stores can hold sidecars."""
-        stores = (
-            store if store.name in able else replace(store, sidecars=None, segment_sidecars=None)
-            for store in self.stores
-        )
+    def within(self, caps: Mapping[str, Caps]) -> Rules:
+        """The same, kept to what each store itself can do and will take."""
+        stores = (store.within(caps[store.name]) for store in self.stores)
         return replace(self, stores=tuple(stores))
 
     @property
@@ -236,8 +240,12 @@ class Rules:
         return replace(self, stores=tuple(stores))
 
     def fingerprint(self) -> str:
-        """Changes whenever placement might. (A frozen value's text shows all of it.)"""
-        return repr(self)
+        """Changes whenever placement might. (A frozen value's text shows all of it, but a set's is
+        another in each process.)"""
+        sets = [
+            (store.types and sorted(store.types), sorted(store.renditions)) for store in self.stores
+        ]
+        return repr((self, sets))
 
 
 def _rule(name: str, table: StoreSettings) -> StoreRule:

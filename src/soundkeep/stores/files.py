@@ -56,6 +56,9 @@ def open_regular(path: Path) -> OpenFile | None:
     return None
 
 
+TAKEN_OVER = 2  # names of a file in the inbox that one store has taken over
+
+
 class FileDraft(Draft):
     """A temporary file that becomes the file at `target`, on the same file system."""
 
@@ -69,16 +72,20 @@ class FileDraft(Draft):
     def link(self, file: Path, size_bytes: int) -> bool:
         """Takes over a file of that size without reading it; whether it did.
 
-        Only where nothing lies yet: what a repair mends may be this very inode. The bytes are on
-        the disk already, since whoever offers a file has synced it.
+        Only where nothing lies yet: what a repair mends may be this very inode. And only if no
+        other store has taken it over: two copies in one inode rot as one. The bytes are on the
+        disk already, since whoever offers a file has synced it.
         """
         with self.step():
-            if not _is_whole(file, size_bytes):
+            if not _may_be_taken_over(file, size_bytes):
                 return False
             try:
                 place(partial(os.link, file, self._target, follow_symlinks=False), self._target)
             except OSError:
                 return False  # something is there, or another file system: writing will tell
+            if self._target.stat().st_nlink > TAKEN_OVER:  # by two stores at the same moment
+                self._target.unlink()
+                return False
         sync_up_to(self._root, self._target.parent)
         return True
 
@@ -115,12 +122,12 @@ class FileDraft(Draft):
             os.close(number)
 
 
-def _is_whole(file: Path, size_bytes: int) -> bool:
+def _may_be_taken_over(file: Path, size_bytes: int) -> bool:
     try:
         found = file.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes and found.st_nlink == 1
 
 
 def place(move: Callable[[], object], target: Path) -> None:

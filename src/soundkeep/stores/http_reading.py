@@ -18,6 +18,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ import httptools
 from soundkeep.digest import CHUNK_BYTES
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
-MOST_IDLE = 32  # each holds the memory of a chunk
+MOST_IDLE = 32
 KEEPALIVE_SECONDS = 30
 HEAD_BYTES = 16 * 1024
 REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
@@ -174,8 +175,8 @@ class _Phase(enum.Enum):
 class Connection(asyncio.BufferedProtocol):
     """One connection, and the answer that is being read from it.
 
-    A chunk is received into memory of the connection; when it is whole, and nobody has come for
-    it, nothing more is received.
+    A chunk is received into memory of its own, which is what the reader gets; when it is whole, and
+    nobody has come for it, nothing more is received.
     """
 
     def __init__(self, first_byte_seconds: float, between_bytes_seconds: float) -> None:
@@ -186,9 +187,11 @@ class Connection(asyncio.BufferedProtocol):
         self._phase = _Phase.RESTING
         self._answer = _Answer()
         self._parser: httptools.HttpResponseParser | None = None  # of a body without a length
-        self._memory = bytearray(HEAD_BYTES + CHUNK_BYTES)
-        self._begin = 0  # of what was received and not taken yet
+        self._memory = bytearray(HEAD_BYTES)  # for heads, and for a body without a length
+        self._begin = 0  # of what is in it and was not parsed yet
         self._end = 0
+        self._room: _Room | None = None  # for the chunk that is being received
+        self._held = 0  # so many bytes of it came
         self._left = 0  # bytes of the body that are still to come
         self._owed = CHUNK_BYTES  # so many make up the chunk that is being taken
         self._waiter: asyncio.Future[None] | None = None
@@ -206,7 +209,8 @@ class Connection(asyncio.BufferedProtocol):
         """Sends the request and waits for the head of its answer."""
         self._phase = _Phase.HEAD
         self._answer = _Answer()
-        self._begin = self._end = 0
+        self._begin = self._end = self._held = 0
+        self._room = None
         self._owed = CHUNK_BYTES
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
         try:
@@ -259,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def rest(self) -> bool:
         """Makes it ready to be kept; False if it cannot be."""
-        unread = self._left or self._end > self._begin
+        unread = self._left or self._held
         if not self.is_open or self._phase is not _Phase.BODY or unread or not self._answer.keeps:
             return False
         self._stop_clock()
@@ -282,26 +286,27 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport = transport
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """A head comes into the first bytes, so that a chunk has room behind it."""
         if self._is_over():
             return memoryview(_ROOM_FOR_NOTHING)
-        ends = HEAD_BYTES
-        if self._phase is _Phase.BODY:
-            ends = min(self._begin + self._owed, self._end + self._left)
-        return memoryview(self._memory)[self._end : ends]
+        if self._phase is not _Phase.BODY:
+            return memoryview(self._memory)[self._end :]
+        if self._room is None:
+            self._room = _Room(min(self._owed, self._left))
+        return self._room.view[self._held :]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._is_over():
             self._fail(ConnectionError("the server says more than it was asked"))
             return
-        self._end += nbytes
         if self._phase is _Phase.BODY:
+            self._held += nbytes
             self._left -= nbytes
             self._silent_since = self._loop.time()
             if self._is_due():
                 self._pause()
                 self._wake()
         else:
+            self._end += nbytes
             self._parse()
 
     def eof_received(self) -> None:
@@ -346,11 +351,19 @@ class Connection(asyncio.BufferedProtocol):
         if answer.length is None:
             self._phase, self._parser = _Phase.UNMEASURED, parser
         else:
-            self._phase = _Phase.BODY
-            self._left = answer.length - (self._end - self._begin)
-            if self._left < 0:
-                raise ValueError("the answer is longer than it says")
+            self._phase, self._left = _Phase.BODY, answer.length
+            if self._end > self._begin:
+                self._take_first(memoryview(self._memory)[self._begin : self._end])
         self._wake()
+
+    def _take_first(self, came: memoryview) -> None:
+        """What of the body came with the head."""
+        if len(came) > self._left:
+            raise ValueError("the answer is longer than it says")
+        self._room = _Room(min(self._owed, self._left))
+        self._room.view[: len(came)] = came
+        self._held = len(came)
+        self._left -= len(came)
 
     def _is_over(self) -> bool:
         """Whether the server has nothing to say now."""
@@ -362,14 +375,13 @@ class Connection(asyncio.BufferedProtocol):
         what came before the fault."""
         if not self._left or self._fault is not None:
             return True
-        held = self._end - self._begin
-        return held == self._owed or (self._held_long and held > 0)
+        return self._held == self._owed or (self._held_long and self._held > 0)
 
     def _taken(self) -> bytes:
-        data = bytes(memoryview(self._memory)[self._begin : self._end])
+        data = self._room.taken(self._held) if self._room is not None else b""
         if not data and self._left and self._fault is not None:
             raise self._fault
-        self._begin = self._end = 0
+        self._room, self._held = None, 0
         self._owed = self._owed - len(data) or CHUNK_BYTES
         self._held_long = False
         if self._paused and self._fault is None:
@@ -425,6 +437,22 @@ class Connection(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _Room:
+    """Memory to receive a chunk into. `BytesIO` gives its memory away as `bytes` without copying
+    it, which `bytearray` cannot; while a transport still holds a view of it, it copies."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._memory = BytesIO()
+        self._memory.seek(size_bytes - 1)
+        self._memory.write(b"\0")
+        self.view = self._memory.getbuffer()
+
+    def taken(self, size_bytes: int) -> bytes:
+        """The first bytes. The room is of no more use."""
+        self.view.release()
+        return self._memory.getvalue()[:size_bytes]
 
 
 class _Answer:

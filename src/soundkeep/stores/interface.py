@@ -98,9 +98,13 @@ class Caps:
     def within(self, max_bytes: int | None, types: Collection[str] | None) -> Caps:
         """The same with further limits, such as a bucket's own."""
         limits = [limit for limit in (self.max_bytes, max_bytes) if limit is not None]
-        both = frozenset(types) if types is not None else None
-        if self.types is not None:
-            both = frozenset(each for each in self.types if is_among(each, types))
+        ours, theirs = self.types, None if types is None else frozenset(types)
+        both = ours if theirs is None else theirs
+        if ours is not None and theirs is not None:
+            both = frozenset(
+                [each for each in ours if is_among(each, theirs)]
+                + [each for each in theirs if is_among(each, ours)]
+            )
         return replace(self, max_bytes=min(limits, default=None), types=both)
 
 
@@ -222,4 +226,13 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Gives back connections, threads and files. Calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Preparable(Protocol):
+    """A store whose place is made by whoever sets it up, and not by `write_marker`."""
+
+    async def prepare(self) -> str:
+        """Makes the place if it is missing; answers what a person may still do there."""
         ...

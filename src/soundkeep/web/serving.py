@@ -20,6 +20,7 @@ from soundkeep.errors import SettingsError
 from soundkeep.settings import Settings, reveal
 from soundkeep.web.app import Server
 from soundkeep.web.greeting import greet
+from soundkeep.web.memory import keep_memory
 from soundkeep.web.wire import Wire
 
 BACKLOG = 1024
@@ -52,6 +53,7 @@ async def serve(
 
     Raises `SettingsError` and what `build.opened` raises.
     """
+    keep_memory()
     listener = _bound(host or settings.http.host, settings.http.port if port is None else port)
     with listener:
         async with opened(settings) as house:

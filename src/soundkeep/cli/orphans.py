@@ -1,0 +1,120 @@
+"""`orphans`: objects in the stores that no row knows, and rows that no object backs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soundkeep import shown
+from soundkeep.cli.failures import FAILED
+from soundkeep.cli.options import options_of, run
+from soundkeep.cli.output import complain, say, say_json, size
+from soundkeep.cli.service import Document
+from soundkeep.errors import NoSuchStore, StoreError
+from soundkeep.settings import Settings
+
+if TYPE_CHECKING:
+    from soundkeep.catalog.orphans import Orphan
+    from soundkeep.copies.orphans import Compared
+
+SETTLE_SECONDS = 60.0
+HOUR_SECONDS = 3600.0
+DAY_SECONDS = 24 * HOUR_SECONDS
+
+
+def orphans(
+    context: typer.Context,
+    store: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    execute: Annotated[
+        bool,
+        typer.Option("--execute", help="Remove old orphans, and write anew what is missing."),
+    ] = False,
+    older_than: Annotated[
+        float,
+        typer.Option(min=HOUR_SECONDS / DAY_SECONDS, help="Days since an orphan was first seen."),
+    ] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List what stores hold that no row knows, and what they lack; --execute puts it right."""
+    options = options_of(context)
+    settings = options.local_settings("orphans")
+    if store is not None and store not in settings.stores:
+        raise NoSuchStore(f"there is no store {store!r}; there are {', '.join(settings.stores)}")
+    seconds = older_than * DAY_SECONDS if execute else None
+    names = [store] if store else list(settings.stores)
+    done, failed = run(options, _compare(settings, names, seconds))
+    if as_json:
+        say_json({"items": [_json(one) for one in done], "failed": failed})
+    else:
+        _say(done, executed=execute)
+    for name, why in failed.items():
+        complain(f"{name}: {why}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+async def _compare(
+    settings: Settings, names: list[str], older_than_seconds: float | None
+) -> tuple[list[Compared], dict[str, str]]:
+    """Each store, and why those failed that did."""
+    from soundkeep.build import opened  # noqa: PLC0415 - SQL
+    from soundkeep.worker import settled  # noqa: PLC0415
+
+    done: list[Compared] = []
+    failed: dict[str, str] = {}
+    async with opened(settings) as house:
+        for name in names:
+            try:
+                compared = await house.comparer.compare(name)
+                if older_than_seconds is not None:
+                    await house.comparer.mend(compared, older_than_seconds)
+                done.append(compared)
+            except StoreError as error:
+                failed[name] = f"{error.code}: {error}"
+        if older_than_seconds is not None:
+            await settled(house, SETTLE_SECONDS)
+    return done, failed
+
+
+def _json(compared: Compared) -> Document:
+    return {
+        "store": compared.store,
+        "objects": compared.objects,
+        "orphans": [_orphan_json(orphan) for orphan in compared.orphans],
+        "missing": [
+            {
+                "key": copy.key,
+                "digest": copy.digest.hex,
+                "verified_at": shown.when(copy.verified_at),
+            }
+            for copy in compared.missing
+        ],
+        "removed": [orphan.key for orphan in compared.removed],
+        "removed_bytes": compared.removed_bytes,
+        "doubted": compared.doubted,
+    }
+
+
+def _orphan_json(orphan: Orphan) -> Document:
+    return {
+        "key": orphan.key,
+        "size_bytes": orphan.size_bytes,
+        "first_seen_at": shown.when(orphan.first_seen_at),
+    }
+
+
+def _say(done: list[Compared], *, executed: bool) -> None:
+    for compared in done:
+        name, removed = compared.store, {orphan.key for orphan in compared.removed}
+        total = size(sum(orphan.size_bytes for orphan in compared.orphans))
+        say(
+            f"{name}: {compared.objects} objects, {len(compared.orphans)} orphans ({total}),"
+            f" {len(compared.missing)} rows without an object"
+        )
+        for orphan in compared.orphans:
+            days = (compared.now - orphan.first_seen_at) / DAY_SECONDS
+            what = ", removed" if orphan.key in removed else ""
+            say(f"  {orphan.key}  {size(orphan.size_bytes)}  seen for {days:.1f} days{what}")
+        for copy in compared.missing:
+            say(f"  {copy.key}  is not there{', doubted' if executed else ''}")

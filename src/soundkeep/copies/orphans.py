@@ -1,0 +1,138 @@
+"""Compares what a store holds with what the ledger says: objects no row knows, and rows no object
+backs.
+
+Nothing is changed by looking, but that the age of an orphan is remembered. Only on request are
+orphans removed that were seen long enough ago, and rows doubted whose objects are missing, so that
+the ledger writes them anew. What a row holds in whatever state, what lies under `.soundkeep/`, and
+what is young is never touched.
+
+Who removes an orphan may hit what somebody has just put there under the same key. So whatever is
+recorded there afterwards is looked at again; if the process dies in between, the next look does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from soundkeep.catalog import copies, sidecars
+from soundkeep.catalog import orphans as orphan_rows
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.orphans import Orphan
+from soundkeep.errors import Unsupported
+from soundkeep.model import Copy
+from soundkeep.stores.interface import RESERVED_PREFIX, Stat, Store
+
+PAGE_OBJECTS = 500
+YOUNGEST_SECONDS = 3600.0  # nothing younger is ever removed, whoever asks
+GONE = "an orphan at this key was removed, or went"
+MISSING = "no object is there"
+
+
+@dataclass(slots=True)
+class Compared:
+    """What one store has too much and too little."""
+
+    store: str
+    objects: int = 0
+    orphans: list[Orphan] = field(default_factory=list)
+    missing: list[Copy] = field(default_factory=list)
+    removed: list[Orphan] = field(default_factory=list)
+    removed_bytes: int = 0
+    doubted: int = 0
+    now: float = 0.0  # the catalog's clock, for ages
+
+
+class Comparer:
+    """Looks for orphans, and removes them when told to."""
+
+    def __init__(self, catalog: Catalog, stores: Mapping[str, Store]) -> None:
+        self._catalog = catalog
+        self._stores = stores
+
+    async def compare(self, name: str) -> Compared:
+        """Lists the store. Raises `StoreError`, and `Unsupported` if it cannot be listed."""
+        store = self._stores[name]
+        if not store.caps.lists:
+            raise Unsupported(f"{name} cannot list what it holds")
+        compared = Compared(name)
+        began = await self._catalog.read(Tx.now)
+        after = ""
+        async for page in _pages(store):
+            compared.objects += len(page)
+            sizes = {stat.locator: stat.size_bytes for stat in page}
+            await self._catalog.write(orphan_rows.note, name, sizes)
+            upto = page[-1].locator
+            await self._note_missing(compared, sizes, after, upto, began)
+            after = upto
+        await self._note_missing(compared, {}, after, None, began)
+        for key in await self._catalog.read(orphan_rows.not_seen_since, name, began):
+            await self._catalog.write(_look_again, name, key)
+        compared.orphans = [orphan async for orphan in self._orphans(name)]
+        compared.now = await self._catalog.read(Tx.now)
+        return compared
+
+    async def mend(self, compared: Compared, older_than_seconds: float) -> None:
+        """Removes the orphans of this age, and doubts what is missing. Raises `StoreError`."""
+        bound = compared.now - max(older_than_seconds, YOUNGEST_SECONDS)
+        for orphan in compared.orphans:
+            if orphan.first_seen_at <= bound and await self._remove(orphan, bound):
+                compared.removed.append(orphan)
+                compared.removed_bytes += orphan.size_bytes
+        for copy in compared.missing:
+            compared.doubted += await self._catalog.write(copies.doubt, copy.id, MISSING)
+
+    async def _remove(self, orphan: Orphan, bound: float) -> bool:
+        """Unless it became known, or was written anew, since it was listed."""
+        store = self._stores[orphan.store]
+        stat = await store.stat(orphan.key)
+        is_young = stat is not None and stat.modified_at is not None and stat.modified_at > bound
+        if stat is None or is_young or orphan.key.startswith(RESERVED_PREFIX):
+            return False
+        if not await self._catalog.read(orphan_rows.unknown, orphan.store, [orphan.key]):
+            return False
+        await store.delete(orphan.key)
+        await self._catalog.write(_look_again, orphan.store, orphan.key)
+        return True
+
+    async def _note_missing(
+        self,
+        compared: Compared,
+        listed: Mapping[str, int],
+        after: str,
+        upto: str | None,
+        began: float,
+    ) -> None:
+        """A list may be behind: the store is asked about each one that is not on it."""
+        name = compared.store
+        held = await self._catalog.read(orphan_rows.present_between, name, after, upto, began)
+        for copy in held:
+            locator = copy.locator or copy.key
+            if locator not in listed and await self._stores[name].stat(locator) is None:
+                compared.missing.append(copy)
+
+    async def _orphans(self, name: str) -> AsyncIterator[Orphan]:
+        after = ""
+        while page := await self._catalog.read(orphan_rows.of_store, name, after, PAGE_OBJECTS):
+            for orphan in page:
+                yield orphan
+            after = page[-1].key
+
+
+async def _pages(store: Store) -> AsyncIterator[list[Stat]]:
+    """What a store lists, in pages that are never empty."""
+    page: list[Stat] = []
+    async for stat in store.list():
+        page.append(stat)
+        if len(page) == PAGE_OBJECTS:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _look_again(tx: Tx, store: str, key: str) -> None:
+    """There is no orphan at this key any more; what is recorded there is made sure of."""
+    orphan_rows.forget(tx, store, key)
+    copies.doubt_at(tx, store, key, GONE)
+    sidecars.write_again_at(tx, store, key)

@@ -1,0 +1,221 @@
+"""Scrubs stores: looks at every copy again, oldest proof first, and doubts what is wrong.
+
+In a store that is scrubbed by reading each copy is read whole, which proves it anew; where reading
+costs, a look at its size and checksum has to do. What is wrong becomes `doubted`, and the ledger
+writes it anew from good chunks. A store that cannot be asked says nothing about its copies.
+
+By itself it reads one copy at a time, under a budget of bytes a day; `now` reads all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from soundkeep.catalog import copies, scrubs
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.copies.copying import Copier
+from soundkeep.copies.outages import Outages
+from soundkeep.errors import SoundkeepError, StoreError
+from soundkeep.model import Copy
+from soundkeep.stores.interface import Store
+
+PAGE_COPIES = 1000
+TURN_SECONDS = 300.0  # longer than a copy takes to be read
+IDLE_SECONDS = 60.0
+CHECKSUM = "checksum of the store"
+
+log = structlog.get_logger()
+
+
+class Mode(StrEnum):
+    """How a store is scrubbed."""
+
+    READ = "read"
+    PRESENCE = "presence"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """How often each copy is looked at, and how much is read for it."""
+
+    modes: Mapping[str, Mode]
+    period_seconds: float
+    bytes_per_day: float | None
+
+
+@dataclass(slots=True)
+class Scrubbed:
+    """What a scrub of one store did."""
+
+    store: str
+    mode: Mode
+    copies: int = 0
+    bytes: int = 0
+    found: int = 0
+    unread: int = 0  # the store could not be asked about these
+    out: bool = False  # the store is out; the rest was not looked at
+
+
+class Scrubber:
+    """Looks at copies. `concurrency` says how many at once in a store when it is to be now."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        copier: Copier,
+        stores: Mapping[str, Store],
+        outages: Outages,
+        manners: Manners,
+        concurrency: Callable[[str], int],
+    ) -> None:
+        self._catalog = catalog
+        self._copier = copier
+        self._stores = stores
+        self._outages = outages
+        self._manners = manners
+        self._concurrency = concurrency
+        self._token = secrets.token_hex(8)
+
+    async def work(self) -> None:
+        """Scrubs what is due, for ever."""
+        while True:
+            try:
+                done = [await self._turn(name) for name in self._manners.modes]
+            except SoundkeepError as error:
+                log.warning("scrubbing failed", error=str(error))
+                done = []
+            if not any(done):
+                await asyncio.sleep(IDLE_SECONDS)
+
+    async def now(
+        self, names: Collection[str] | None = None, heard: Callable[[int], object] = lambda _: None
+    ) -> list[Scrubbed]:
+        """Looks at every copy of these stores (all that are to be scrubbed), whatever the budget.
+        `heard` is told of each one's bytes. A store that is named is read even if it is off."""
+        began = await self._catalog.read(Tx.now)
+        modes = self._manners.modes
+        chosen = [name for name in modes if modes[name] is not Mode.OFF]
+        passes = (self._pass(name, began, heard) for name in names or chosen)
+        return await asyncio.gather(*passes)
+
+    async def _turn(self, name: str) -> bool:
+        """Looks at a page of what is due in a store; answers whether anything was."""
+        mode = self._manners.modes[name]
+        if mode is Mode.OFF or not await self._catalog.write(_begin, name, self._token):
+            return False
+        before = await self._catalog.read(Tx.now) - self._manners.period_seconds
+        page = await self._oldest(name, mode, before)
+        scrubbed = Scrubbed(name, mode)
+        for copy, size_bytes in page:
+            await self._wait_for_budget(name)
+            await self._look(copy, size_bytes, scrubbed)
+            if scrubbed.out:
+                break
+        await self._catalog.write(_end, name, self._token)
+        if scrubbed.found:
+            log.warning("copies were wrong", store=name, found=scrubbed.found)
+        return scrubbed.copies > 0
+
+    async def _wait_for_budget(self, name: str) -> None:
+        budget = self._manners.bytes_per_day
+        while wait := await self._catalog.read(scrubs.seconds_to_wait, budget):
+            await asyncio.sleep(min(wait, IDLE_SECONDS))
+            await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
+
+    async def _pass(self, name: str, began: float, heard: Callable[[int], object]) -> Scrubbed:
+        mode = self._manners.modes[name]
+        scrubbed = Scrubbed(name, Mode.READ if mode is Mode.OFF else mode)
+        await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
+        unread: set[int] = set()  # they stay the oldest, and must not come again for ever
+        while not scrubbed.out:
+            page = await self._oldest(name, scrubbed.mode, began, PAGE_COPIES + len(unread))
+            fresh = [(copy, size) for copy, size in page if copy.id not in unread]
+            if not fresh:
+                break
+            unread |= await self._look_at_all(fresh, scrubbed, heard)
+        await self._catalog.write(_end, name, self._token)
+        return scrubbed
+
+    async def _look_at_all(
+        self, page: list[tuple[Copy, int]], scrubbed: Scrubbed, heard: Callable[[int], object]
+    ) -> set[int]:
+        """Several at once; answers those about which the store could not be asked."""
+        free = asyncio.Semaphore(self._concurrency(scrubbed.store))
+        unread: set[int] = set()
+
+        async def one(copy: Copy, size_bytes: int) -> None:
+            async with free:
+                if scrubbed.out or not await self._look(copy, size_bytes, scrubbed):
+                    unread.add(copy.id)
+                heard(size_bytes)
+
+        await asyncio.gather(*(one(copy, size_bytes) for copy, size_bytes in page))
+        return unread
+
+    async def _oldest(
+        self, name: str, mode: Mode, before: float, limit: int = PAGE_COPIES
+    ) -> list[tuple[Copy, int]]:
+        presence = mode is Mode.PRESENCE
+        return await self._catalog.read(scrubs.oldest, name, before, limit, presence=presence)
+
+    async def _look(self, copy: Copy, size_bytes: int, scrubbed: Scrubbed) -> bool:
+        """Looks at one copy and notes what it is like; answers whether the store could be asked."""
+        store = self._stores[copy.store]
+        reads = scrubbed.mode is Mode.READ
+        try:
+            if reads:
+                why = await self._copier.look(store, copy)
+            else:
+                why = await self._stat(store, copy, size_bytes)
+        except StoreError as error:
+            scrubbed.unread += 1
+            scrubbed.out = await self._outages.is_out(copy.store, error)
+            return False
+        scrubbed.copies += 1
+        scrubbed.bytes += size_bytes if reads else 0
+        scrubbed.found += why is not None
+        read = size_bytes if reads else 0
+        await self._catalog.write(_note, copy, read, why, self._manners.bytes_per_day)
+        return True
+
+    async def _stat(self, store: Store, copy: Copy, size_bytes: int) -> str | None:
+        """What a look from outside tells. A checksum that the store computed is a proof."""
+        stat = await store.stat(copy.locator or copy.key)
+        if stat is None:
+            return "it is not there"
+        if stat.size_bytes != size_bytes:
+            return f"it has {stat.size_bytes} bytes instead of {size_bytes}"
+        if stat.sha256 is not None and stat.sha256 != copy.digest:
+            return "the store computes another SHA-256"
+        if stat.sha256 is not None:
+            await self._catalog.write(copies.prove_again, copy, CHECKSUM)
+        return None
+
+
+def _begin(tx: Tx, name: str, token: str) -> bool:
+    """Whether there is anything to be asked, and nobody else is at it."""
+    return not store_rows.is_out(tx, name) and scrubs.take_turn(tx, name, token, TURN_SECONDS)
+
+
+def _end(tx: Tx, name: str, token: str) -> None:
+    scrubs.note_pass(tx, name)
+    scrubs.end_turn(tx, name, token)
+
+
+def _note(tx: Tx, copy: Copy, read: int, why: str | None, bytes_per_day: float | None) -> None:
+    scrubs.note_read(tx, copy.store, read)
+    if bytes_per_day and read:
+        scrubs.pay(tx, read, bytes_per_day)
+    if why is None:
+        scrubs.note_seen(tx, copy)
+        return
+    copies.doubt(tx, copy.id, why)
+    scrubs.note_find(tx, copy, why)

@@ -1,0 +1,171 @@
+"""The rows of draining, migrating, scrubbing and orphans, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+import ledgers
+from soundkeep.catalog import copies, moving, orphans, scrubs, tracks
+from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Law
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.moving import Selection
+from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import now
+from soundkeep.copies import draining, passes
+from soundkeep.copies.forgetting import Forgetter
+from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
+from soundkeep.errors import NoSuchStore, StoreNeeded
+from soundkeep.model import Asked, CopyState, Wish
+
+DAY = 86_400.0
+RULES = Rules(
+    ("disk", "backup"),
+    tuple(StoreRule(name, Layout(DEFAULT_LAYOUT)) for name in ("disk", "backup")),
+)
+LAW = Law(frozenset({"disk", "backup"}), min_copies=1, proof_age=DAY)
+BLOBS = [ledgers.make_blob(bytes([n]) * 9) for n in range(4)]
+
+
+@pytest.fixture
+async def catalog(database_url: str) -> AsyncIterator[Catalog]:
+    """Four tracks in both stores and in `old`, which the settings no longer have."""
+    async with ledgers.opened(database_url) as catalog:
+        for number, blob in enumerate(BLOBS):
+            track = ledgers.make_track(f"x/{number}", blob, owner="ann" if number else "bob")
+            await catalog.write(ledgers.add_track, track)
+            await catalog.write(ledgers.add_present, blob, "disk", "backup", "old")
+        for name in ("disk", "backup", "old"):
+            await catalog.write(store_rows.ensure, name, "test")
+        yield catalog
+
+
+async def wishes(catalog: Catalog, store: str) -> set[Wish]:
+    rows = await catalog.read(copies.by_key, store, "", 100)
+    return {copy.wish for copy in rows}
+
+
+async def test_what_drains_leaves_and_what_is_used_again_stays(catalog: Catalog) -> None:
+    await catalog.write(draining.drain, "disk", RULES)
+    assert await catalog.read(store_rows.draining) == {"disk"}
+    assert await passes.replan_drained(catalog, RULES) == len(BLOBS)
+    assert await wishes(catalog, "disk") == {Wish.LEAVE}
+    assert await passes.replan_drained(catalog, RULES) == 0
+    with pytest.raises(StoreNeeded):
+        await catalog.write(draining.drain, "backup", RULES)
+    with pytest.raises(NoSuchStore):
+        await catalog.write(draining.drain, "old", RULES)
+    await catalog.write(draining.resume, "disk", RULES)
+    await passes.replan_if_asked(catalog, RULES)
+    assert await wishes(catalog, "disk") == {Wish.KEEP}
+
+
+async def test_the_placement_of_a_process_with_other_settings_is_not_undone(
+    catalog: Catalog,
+) -> None:
+    await passes.replan_all(catalog, RULES)
+    assert await passes.replan_if_asked(catalog, Rules(("disk",), RULES.stores)) == 0
+    assert await wishes(catalog, "backup") == {Wish.KEEP}
+
+
+async def test_a_store_that_others_make_good_for_is_forgotten(catalog: Catalog) -> None:
+    forgetter = Forgetter(catalog, LAW, LAW.stores)
+    held = await forgetter.look("old")
+    assert (held.copies, held.bytes, held.needed_copies) == (4, 36, 0)
+    await forgetter.forget("old")
+    assert await catalog.read(copies.by_key, "old", "", 100) == []
+    assert "old" not in await catalog.read(store_rows.known)
+    for name, error in (("disk", StoreNeeded), ("old", NoSuchStore)):
+        with pytest.raises(error):
+            await forgetter.forget(name)
+
+
+async def test_a_store_that_has_the_last_copy_is_forgotten_only_by_who_says_so(
+    catalog: Catalog,
+) -> None:
+    for copy in await catalog.read(copies.of_blob, BLOBS[0].digest):
+        if copy.store != "old":
+            await catalog.write(copies.doubt, copy.id, "for a test")
+    forgetter = Forgetter(catalog, LAW, LAW.stores)
+    held = await forgetter.look("old")
+    [needed] = held.needed
+    assert (needed.others, needed.lost, needed.tracks[0].id) == (0, False, "x/0")
+    with pytest.raises(StoreNeeded):
+        await forgetter.forget("old")
+    assert len(await catalog.read(copies.by_key, "old", "", 100)) == 4
+    await forgetter.forget("old", needed_too=True)
+    assert await catalog.read(copies.by_key, "old", "", 100) == []
+
+
+async def test_tracks_are_found_by_store_and_by_what_is_said_of_them(catalog: Catalog) -> None:
+    async def ids(**which: object) -> list[str]:
+        selection = Selection(**which)  # type: ignore[arg-type]
+        found, _ = await catalog.read(moving.tracks_in, "disk", selection, 0, 100)
+        return [track.id for track in found]
+
+    assert await ids() == ["x/0", "x/1", "x/2", "x/3"]
+    assert await ids(prefix="x/2") == ["x/2"]
+    assert await ids(owner="bob") == ["x/0"]
+    assert await ids(until=1.0) == []
+    track = await catalog.read(tracks.find, "x/1")
+    assert track is not None
+    await catalog.write(tracks.ask, track, "disk", Asked.WITHDRAWN)
+    page, after = await catalog.read(moving.tracks_in, "disk", Selection(), 0, 2)
+    assert [each.id for each in page] == ["x/0"]
+    rest, end = await catalog.read(moving.tracks_in, "disk", Selection(), after or 0, 3)
+    assert ([each.id for each in rest], end) == (["x/2", "x/3"], None)
+    assert await catalog.read(moving.nameless_in, "disk") == 0
+
+
+async def test_one_process_at_a_time_scrubs_a_store_oldest_first(catalog: Catalog) -> None:
+    assert await catalog.write(scrubs.take_turn, "disk", "mine", 60)
+    assert await catalog.write(scrubs.take_turn, "disk", "mine", 60)
+    assert not await catalog.write(scrubs.take_turn, "disk", "theirs", 60)
+    for days, blob in enumerate(BLOBS):
+        row = copies_table.update().where(
+            copies_table.c.digest == blob.digest.raw, copies_table.c.store == "disk"
+        )
+        await catalog.write(lambda tx, r=row, d=days: tx.run(r.values(verified_at=now() - d * DAY)))
+    before = await catalog.read(Tx.now) - DAY / 2
+    due = await catalog.read(scrubs.oldest, "disk", before, 10, presence=False)
+    assert [copy.digest for copy, _ in due] == [blob.digest for blob in BLOBS[:0:-1]]
+    await catalog.write(scrubs.note_pass, "disk")
+    assert (await catalog.read(scrubs.figures))["disk"].full_pass_at is None
+    for copy, size_bytes in due:
+        await catalog.write(scrubs.note_seen, copy)
+        await catalog.write(scrubs.note_read, "disk", size_bytes)
+    await catalog.write(scrubs.note_find, due[0][0], "rotten")
+    first = await catalog.read(scrubs.oldest, "disk", before + DAY, 10, presence=True)
+    for copy, _ in first:
+        await catalog.write(scrubs.note_seen, copy)
+    await catalog.write(scrubs.note_pass, "disk")
+    figures = (await catalog.read(scrubs.figures))["disk"]
+    assert figures.full_pass_at is not None
+    assert (figures.copies_read, figures.bytes_read) == (3, 27)
+    assert (figures.found, figures.healed) == (1, 0)
+    await catalog.write(scrubs.note_healed, due[0][0].id)
+    [find] = await catalog.read(scrubs.found_since, 0.0)
+    assert (find.why, find.healed_at is not None) == ("rotten", True)
+    await catalog.write(scrubs.end_turn, "disk", "mine")
+    assert await catalog.write(scrubs.take_turn, "disk", "theirs", 60)
+
+
+async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog) -> None:
+    held = str(RULES.stores[0].layout.key(BLOBS[0], ledgers.make_track("t", BLOBS[0])))
+    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6})
+    first = await catalog.read(orphans.of_store, "disk", "", 10)
+    assert [orphan.key for orphan in first] == ["another", "stray"]
+    await catalog.write(orphans.note, "disk", {"stray": 7})
+    [again] = [
+        one for one in await catalog.read(orphans.of_store, "disk", "", 10) if one.size_bytes == 7
+    ]
+    assert again.first_seen_at == first[1].first_seen_at
+    moment = await catalog.read(Tx.now)
+    assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
+    await catalog.write(copies.abandon, BLOBS[0].digest)
+    assert await catalog.read(orphans.unknown, "disk", [held, "stray"]) == {"stray"}
+    present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60)
+    assert {copy.state for copy in present} == {CopyState.PRESENT}
+    assert len(present) == 3

@@ -1,0 +1,190 @@
+"""What lies in a store and what the ledger says are compared, and put right only on request."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from soundkeep import build
+from soundkeep.build import House
+from soundkeep.catalog import copies
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.schema import now, orphans
+from soundkeep.copies.orphans import Comparer
+from soundkeep.digest import Digest
+from soundkeep.errors import StoreError
+from soundkeep.intake.recording import NewTrack
+from soundkeep.model import CopyState, Lane, Track
+from soundkeep.settings import Settings
+from soundkeep.stores.interface import Store
+from soundkeep.stores.wrappers import Wrapped
+from soundkeep.worker import settled
+from sounds import wav
+
+DAY = 86_400.0
+SOUND = wav(60_000, seed=1)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    inbox: Any = {"linger_seconds": 0}
+    policy: Any = {"ack_copies": 2}
+    async with build.opened(Settings(data=tmp_path, inbox=inbox, policy=policy)) as house:
+        yield house
+
+
+async def add(house: House) -> Track:
+    async def body() -> AsyncIterator[bytes]:
+        yield SOUND
+
+    new = NewTrack(id="song", path="song.wav")
+    return (await house.keep.add(body(), new, lane=Lane.BULK)).track
+
+
+@pytest.fixture
+async def track(house: House) -> Track:
+    track = await add(house)
+    assert await settled(house, 60)
+    return track
+
+
+def leave(house: House, key: str, *, days_old: float = 30) -> Path:
+    """An object that nobody recorded."""
+    file = house.keep.settings.data_directory / "audio" / key
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"of nobody")
+    then = time.time() - days_old * DAY
+    os.utime(file, (then, then))
+    return file
+
+
+async def age(house: House, days: float) -> None:
+    """Every orphan was first seen so long ago."""
+    seen = orphans.update().values(first_seen_at=now() - days * DAY)
+    await house.keep.catalog.write(lambda tx: tx.run(seen))
+
+
+async def mend(house: House, *, days: float = 7) -> list[str]:
+    """Compares, puts right, and answers the keys that were removed."""
+    compared = await house.comparer.compare("disk")
+    await house.comparer.mend(compared, days * DAY)
+    assert await settled(house, 60)
+    return [orphan.key for orphan in compared.removed]
+
+
+async def test_what_no_row_knows_is_listed_and_what_one_knows_is_not(
+    house: House, track: Track
+) -> None:
+    leave(house, "blobs/stray")
+    leave(house, "a/b/c.mp3")
+    compared = await house.comparer.compare("disk")
+    assert [orphan.key for orphan in compared.orphans] == ["a/b/c.mp3", "blobs/stray"]
+    assert {orphan.size_bytes for orphan in compared.orphans} == {len(b"of nobody")}
+    assert (compared.objects, compared.missing) == (4, []), "the sound and its sidecar are known"
+    assert (await house.comparer.compare("backup")).orphans == []
+
+
+async def test_an_orphan_goes_only_when_it_was_seen_long_ago(house: House, track: Track) -> None:
+    file = leave(house, "blobs/stray")
+    assert await mend(house) == []
+    await age(house, 6.9)
+    assert await mend(house) == []
+    await age(house, 7.1)
+    assert file.exists()
+    assert await mend(house) == ["blobs/stray"]
+    assert not file.exists()
+    assert (await house.comparer.compare("disk")).orphans == []
+    assert (await house.keep.check()).passed
+
+
+async def test_what_is_younger_than_an_hour_never_goes_whoever_asks(
+    house: House, track: Track
+) -> None:
+    file = leave(house, "blobs/stray")
+    await house.comparer.compare("disk")
+    assert await mend(house, days=0) == []
+    await age(house, 30)
+    leave(house, "blobs/stray", days_old=0)
+    assert await mend(house, days=0) == [], "it was written anew"
+    assert file.exists()
+
+
+async def test_what_is_ours_alone_is_never_an_orphan(house: House, track: Track) -> None:
+    marker = leave(house, ".soundkeep/something")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    assert await mend(house) == []
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("state", ["wanted", "outgoing"])
+async def test_a_key_that_a_row_holds_is_never_an_orphans(
+    house: House, track: Track, state: str
+) -> None:
+    file = leave(house, "blobs/held")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    place, digest = Place("disk", "blobs/held"), track.blob.digest
+    catalog = house.keep.catalog
+    compared = await house.comparer.compare("disk")
+    await catalog.write(copies.want, digest, [place], Lane.BULK)
+    if state == "outgoing":
+        await catalog.write(copies.abandon, digest)
+    await house.comparer.mend(compared, 7 * DAY)
+    assert compared.removed == []
+    assert file.exists()
+    assert (await house.comparer.compare("disk")).orphans == []
+
+
+class Slow(Wrapped):
+    """A store in which an upload comes to a key just before it is deleted."""
+
+    def __init__(self, inner: Store, upload: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(inner)
+        self._upload = upload
+
+    async def delete(self, locator: str) -> None:
+        await self._upload()
+        await self.inner.delete(locator)
+
+
+async def test_what_came_to_the_key_while_the_orphan_went_is_written_again(house: House) -> None:
+    keep = house.keep
+    file = leave(house, f"blobs/{Digest.of(SOUND).hex}")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    slow = Slow(keep.stores["disk"], lambda: add(house))
+    comparer = Comparer(keep.catalog, {"disk": slow})
+    compared = await comparer.compare("disk")
+    await comparer.mend(compared, 7 * DAY)
+    assert len(compared.removed) == 1
+    assert not file.exists(), "the delete has hit the upload's own bytes"
+    assert await settled(house, 60)
+    assert file.read_bytes() == SOUND
+
+
+async def test_a_row_whose_object_is_gone_is_listed_and_mended_on_request(
+    house: House, track: Track
+) -> None:
+    file = house.keep.settings.data_directory / "audio/blobs" / track.blob.digest.hex
+    file.unlink()
+    compared = await house.comparer.compare("disk")
+    assert [copy.digest for copy in compared.missing] == [track.blob.digest]
+    held = await house.keep.catalog.read(copies.of_blob, track.blob.digest)
+    assert {copy.state for copy in held} == {CopyState.PRESENT}, "looking changes nothing"
+    await mend(house)
+    assert file.read_bytes() == SOUND
+
+
+async def test_a_store_that_is_out_has_no_orphans_and_lacks_nothing(
+    house: House, track: Track
+) -> None:
+    data = house.keep.settings.data_directory
+    (data / "audio").rename(data / "away")
+    with pytest.raises(StoreError):
+        await house.comparer.compare("disk")
