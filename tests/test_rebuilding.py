@@ -12,10 +12,13 @@ from soundkeep.errors import CatalogUnavailable, Misconfigured, NoSuchStore, Set
 from soundkeep.rebuilding import drilling, rebuilding
 from soundkeep.settings import Settings
 
+NODE = {"kind": "kubo", "url": "http://127.0.0.1:9"}
+IPFS = {"kind": "ipfs", "network": "private", "providers": (NODE,)}
+
 
 def settings(data: Path, **saved: Any) -> Settings:
     stores = {
-        "saved": {"kind": "local", "path": "saved", **saved},
+        "saved": saved if "kind" in saved else {"kind": "local", "path": "saved", **saved},
         "other": {"kind": "local", "path": "other"},
     }
     return Settings(data=data, stores=stores, policy={"keep": ("other",)})  # type: ignore[arg-type]
@@ -27,6 +30,7 @@ def settings(data: Path, **saved: Any) -> Settings:
         ("nowhere", {}, NoSuchStore, "there are saved, other"),
         ("saved", {"public": True}, SettingsError, "its sidecars name no owners"),
         ("saved", {"sidecars": False}, SettingsError, "has no sidecars"),
+        ("saved", IPFS, SettingsError, "of a kind that holds no sidecars"),
     ],
 )
 async def test_a_store_that_nothing_can_be_made_of_is_refused_and_no_catalog_made(
@@ -43,10 +47,11 @@ async def test_a_store_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None
     with pytest.raises(Misconfigured):
         async with rebuilding(settings(tmp_path), "saved"):
             pass
-    assert not (tmp_path / "saved").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_drill_needs_a_catalog_to_compare_with_and_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "saved").mkdir()
     with pytest.raises(CatalogUnavailable, match="no catalog in use"):
         async with drilling(settings(tmp_path), "saved"):
             pass
