@@ -131,6 +131,9 @@ class FakeSupabase:
         self.trouble: Trouble | None = None
         self.has_list_v2 = True
         self.has_codes = True
+        self.knows_offset = True
+        self.forgets = False  # an upload with its last chunk
+        self.slashes = False  # at the end of a folder's name
         self.page_most = 1000
 
     def new_bucket(self, name: str, **limits: Any) -> str:
@@ -299,12 +302,13 @@ class FakeSupabase:
         for one in names:
             if one.lower().startswith(folder.lower()):
                 head, _, below = one[len(folder) :].partition("/")
-                row = {"name": head, "id": None, "updated_at": None, "metadata": None}
+                shown = head + "/" * self.slashes
+                row = {"name": shown, "id": None, "updated_at": None, "metadata": None}
                 entries[f"{head}/" if below else head] = (
                     row if below else self._row(request, one, head)
                 )
         ordered = [entries[name] for name in sorted(entries, key=lambda name: name.lower())]
-        start = asked.get("offset", 0)
+        start = asked.get("offset", 0) if self.knows_offset else 0
         most = min(asked.get("limit", 100), self.page_most)
         return web.json_response(ordered[start : start + most])
 
@@ -351,6 +355,8 @@ class FakeSupabase:
             upload.body += piece
         if len(upload.body) == upload.size:
             self._finish(upload)
+            if self.forgets:
+                del self.uploads[request.match_info["id"]]
         return self._offset(upload)
 
     def _finish(self, upload: Upload) -> None:

@@ -44,5 +44,5 @@ def test_a_date_is_counted_from_now() -> None:
     "body", [b"", b"<html>", b"\xff", b'"\xff"', b"[" * 10_000, b'{"a":' * 10_000, b"9" * 5000]
 )
 def test_what_is_no_json_is_an_error_of_one_kind(body: bytes) -> None:
-    with pytest.raises(ValueError, match="JSON|utf-8"):
+    with pytest.raises(ValueError, match=r"JSON|utf-8"):
         parsed(body)

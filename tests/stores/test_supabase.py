@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import secrets
@@ -351,6 +352,17 @@ async def test_an_upload_that_the_service_forgot_begins_anew_next_time(
     assert await read(store, "x") == LONG_SOUND
 
 
+async def test_an_upload_that_is_forgotten_with_its_last_chunk_may_be_tried_again(
+    store: SupabaseStore, server: FakeSupabase
+) -> None:
+    """The answer to a chunk was lost, and then nobody knows the upload any more."""
+
+    server.forgets = True
+    server.fails(Trouble(503, applied=True, of="PATCH"))
+    with pytest.raises(Unavailable, match="forgotten"):
+        await store.put(Key("x"), BytesSource(LONG_SOUND))
+
+
 # --- set-up ---------------------------------------------------------------------------------
 
 
@@ -576,3 +588,68 @@ async def test_a_list_of_many_pages_is_complete(
     assert await listed(older) == names
     assert await listed(older, "b") == ["b/1", "b/2", "b/3", "b0"]
     await older.close()
+
+
+@pytest.mark.parametrize("body", [b"[" * 10_000, b'{"statusCode": "' + b"9" * 5000 + b'"}'])
+async def test_a_refusal_in_nonsense_is_an_error_of_its_kind(
+    store: SupabaseStore, server: FakeSupabase, body: bytes
+) -> None:
+    for status, kind in ((400, Misconfigured), (503, Unavailable), (200, StoreError)):
+        server.fails(Trouble(status, body))
+        await fails_with(kind, store.stat("x"))
+
+
+@pytest.mark.parametrize(
+    "said", [b'{"signedURL": "/object/sign/audio/x"}', b'{"signedURL": "?token="}']
+)
+async def test_a_link_without_a_token_is_given_to_nobody(
+    store: SupabaseStore, server: FakeSupabase, said: bytes
+) -> None:
+    server.fails(Trouble(200, said))
+    await fails_with(Unavailable, store.sign("x", timedelta(minutes=1)))
+
+
+async def test_a_list_that_turns_in_a_circle_ends(
+    store: SupabaseStore, server: FakeSupabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cursors that lead to one another; a server that knows no `offset`."""
+    monkeypatch.setattr("soundkeep.stores.supabase_listing.LISTED_AT_ONCE", 2)
+    for name in ("a", "b", "c"):
+        await store.put(Key(name), BytesSource(b"x"))
+    pages = [
+        {"objects": [], "hasNext": True, "nextCursor": "1"},
+        {"objects": [], "hasNext": True, "nextCursor": "2"},
+    ]
+    turns = itertools.islice(itertools.cycle(pages), 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(store._requests, "ask", lambda *_: answered(next(turns)))
+        with pytest.raises(Unavailable):
+            async with asyncio.timeout(5):
+                await listed(store)
+    server.has_list_v2 = False
+    server.knows_offset = False
+    older = store_at(server.url)
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(5):
+            await listed(older)
+    await older.close()
+
+
+async def test_folders_that_are_told_with_their_slash_are_walked(
+    store: SupabaseStore, server: FakeSupabase
+) -> None:
+    """And an object without a name, which no key of ours is, leads nowhere."""
+    names = ["a/1", "a/2", "b"]
+    for name in names:
+        await store.put(Key(name), BytesSource(b"x"))
+    server.objects["audio", "a//foreign"] = server.objects["audio", "b"]
+    server.has_list_v2 = False
+    server.slashes = True
+    older = store_at(server.url)
+    async with asyncio.timeout(10):
+        assert await listed(older) == names
+    await older.close()
+
+
+async def answered(what: object) -> object:
+    return what

@@ -169,11 +169,13 @@ class SupabaseStore:
         seconds = max(1, int(expires_in.total_seconds()))
         try:
             said = await self._requests.ask("POST", path, {"expiresIn": seconds})
-            token = said["signedURL"].rpartition("?token=")[2]
+            token = said["signedURL"].partition("?token=")[2]
         except NotFound:
             return None
         except (KeyError, TypeError, AttributeError) as error:
             raise Unavailable(f"{self.name}: the link cannot be understood") from error
+        if not token:
+            raise Unavailable(f"{self.name}: the link cannot be understood")
         return f"{self._requests.base}{path}?token={quote(token)}"
 
     async def reap(self, older_than: timedelta) -> int:

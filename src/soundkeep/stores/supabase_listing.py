@@ -49,6 +49,7 @@ class Listing:
 
     async def _flat(self, prefix: str) -> Stats:
         asked = {"prefix": prefix, "limit": LISTED_AT_ONCE, "with_delimiter": False}
+        cursors = {None, ""}
         while True:
             page = await self._ask("list-v2", asked)
             try:
@@ -59,15 +60,16 @@ class Listing:
                 cursor = page["nextCursor"]
             except (KeyError, TypeError, ValueError) as error:
                 raise self._unreadable() from error
-            if cursor in (None, "", asked.get("cursor")):
-                raise Unavailable(f"{self._requests.name}: the list breaks off")
+            if cursor in cursors:
+                raise self._broken_off()
+            cursors.add(cursor)
             asked = {**asked, "cursor": cursor}
 
     async def _walk(self, folder: str, after: str) -> Stats:
         """What lies in and below a folder, unless all of it comes before."""
         rows = [row async for row in self._rows(folder)]
         entries = {folder + row["name"] + "/" * (row["id"] is None): row for row in rows}
-        for name in sorted(entries):
+        for name in sorted(entries.keys() - {folder, f"{folder}/"}):  # nothing without a name
             if not name.endswith("/"):
                 yield _stat(entries[name], name)
             elif name > after or after.startswith(name):
@@ -78,19 +80,26 @@ class Listing:
         """Objects and folders in one folder, with names of their own."""
         by_name = {"column": "name", "order": "asc"}
         asked = {"prefix": folder, "limit": LISTED_AT_ONCE, "sortBy": by_name}
-        seen = 0
+        seen, first = 0, None
         while page := await self._ask("list", {**asked, "offset": seen}):
             try:
                 for row in page:
-                    yield {"id": row["id"], "name": row["name"].rstrip("/"), **row}
+                    yield {**row, "id": row["id"], "name": row["name"].rstrip("/")}
+                before, first = first, page[0]["name"]
             except (KeyError, TypeError, AttributeError) as error:
                 raise self._unreadable() from error
             if len(page) < LISTED_AT_ONCE:
                 return
+            if before == first:
+                raise self._broken_off()
             seen += len(page)
 
     async def _ask(self, verb: str, body: Any) -> Any:
         return await self._requests.ask("POST", self._requests.bucket_path(f"object/{verb}"), body)
+
+    def _broken_off(self) -> Unavailable:
+        """Also of a list that begins again."""
+        return Unavailable(f"{self._requests.name}: the list breaks off")
 
     def _unreadable(self) -> Unavailable:
         return Unavailable(f"{self._requests.name}: the list cannot be understood")

@@ -71,17 +71,12 @@ class Uploads:
         """Brings one chunk there, in as many requests as it takes; answers where it ends."""
         offset, stop, in_vain = start, start + len(chunk), 0
         while offset < stop:
+            rest = memoryview(chunk)[offset - start :]
             try:
-                reached = await self._patch(path, offset, memoryview(chunk)[offset - start :])
-            except Throttled:
-                raise
+                reached = await self._reached(path, offset, rest, is_last=in_vain == RESUMES)
             except Misconfigured as error:  # a plain 404
                 text = f"{self._requests.name}: the service has forgotten an upload"
                 raise Unavailable(text) from error
-            except Retryable:
-                if in_vain == RESUMES:
-                    raise
-                reached = await self._offset(path)
             if not start <= reached <= stop:
                 raise Unavailable(f"{self._requests.name}: the upload has lost its way")
             in_vain = 0 if reached > offset else in_vain + 1
@@ -89,6 +84,18 @@ class Uploads:
                 raise Unavailable(f"{self._requests.name}: the upload does not get on")
             offset = reached
         return offset
+
+    async def _reached(self, path: str, offset: int, rest: memoryview, *, is_last: bool) -> int:
+        """Sends what is left of a chunk; answers how far the upload is then, also if that failed,
+        unless it is the last time."""
+        try:
+            return await self._patch(path, offset, rest)
+        except Throttled:
+            raise
+        except Retryable:
+            if is_last:
+                raise
+            return await self._offset(path)
 
     async def _patch(self, path: str, offset: int, rest: memoryview) -> int:
         headers = {
