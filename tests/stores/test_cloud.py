@@ -30,6 +30,7 @@ from servers.s3_plain import sent
 from servers.seaweed import SeaweedFS, running_seaweed
 from servers.serving import served
 from soundkeep.errors import (
+    Corrupt,
     Misconfigured,
     NotFound,
     PermissionDenied,
@@ -44,7 +45,7 @@ from soundkeep.errors import (
 )
 from soundkeep.settings import StoreSettings
 from soundkeep.stores.cloud import CloudStore
-from soundkeep.stores.interface import Bytes, Key, Store
+from soundkeep.stores.interface import MARKER_KEY, Bytes, Key, Store
 from soundkeep.stores.kinds import make_store
 from soundkeep.testing import BytesSource
 from soundkeep.testing.contract import StoreContract, fails_with, listed, read
@@ -155,6 +156,20 @@ async def test_an_object_is_whole_at_every_edge_of_one_put_and_of_parts(
     async with opened(place) as store:
         await store.put(Key("edge"), BytesSource(data[:size_bytes]))
         assert await read(store, "edge") == data[:size_bytes]
+
+
+async def test_a_marker_of_any_size_is_not_held_whole(place: dict[str, Any]) -> None:
+    """Whoever can write to the bucket could else fill our memory every few seconds."""
+    async with opened(place) as store:
+        note = b'{"id": "id-1", "and": "' + bytes(b"x" * 20 * MIB) + b'"}'
+        await store.put(Key(MARKER_KEY), BytesSource(note))
+        tracemalloc.start()
+        await fails_with(Corrupt, store.read_marker())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8 * MIB
+        await store.write_marker("id-1")
+        assert await store.read_marker() == "id-1"
 
 
 async def test_a_long_stream_is_never_held_whole(in_azure: dict[str, Any]) -> None:

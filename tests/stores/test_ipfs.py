@@ -677,6 +677,19 @@ async def test_a_private_file_is_read_by_signed_links_and_never_public(
                 assert answer.status == 401
 
 
+async def test_a_signed_link_that_is_refused_is_not_used_again(pinata: FakePinata) -> None:
+    """Its key was revoked, or a clock goes wrong: the next reader asks for another."""
+    async with opened([v3(pinata)], network="private") as store:
+        receipt = await store.put(KEY, BytesSource(b"secret"))
+        for _ in range(2):
+            assert await read(store, receipt.locator) == b"secret"
+        assert pinata.asked.count("POST /v3/files/private/download_link") == 1
+        pinata.suffers(Trouble(401), of="GET /files/", times=1)
+        await fails_with(PermissionDenied, read(store, receipt.locator))
+        assert await read(store, receipt.locator) == b"secret"
+        assert pinata.asked.count("POST /v3/files/private/download_link") == 2
+
+
 # --- what is there --------------------------------------------------------------------------
 
 

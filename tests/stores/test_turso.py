@@ -361,6 +361,8 @@ GARBLED: dict[bytes, type[StoreError]] = {
     b"{}": Unavailable,
     b"[]": Unavailable,
     b'{"results":[]}': Unavailable,
+    b'{"results":[{"type":"error","error":"busy"}]}': Unavailable,
+    b'{"results":' * 10_000: Truncated,
     b'{"results":[{"type":"ok","response":{"type":"batch","result":null}}]}': Unavailable,
     json.dumps(
         {

@@ -43,6 +43,7 @@ SINGLE_PUT_BYTES = 8 * MIB  # larger objects go in parts
 PART_BYTES = 8 * MIB
 PARTS_AT_ONCE = 2
 PIECE_BYTES = 256 * 1024
+MARKER_BYTES = 4096
 ENDS_WITHIN_SECONDS = 5  # an upload that is given up
 
 # obstore 0.12 signs a name as it is encoded in the URL, and Azure compares with the name itself:
@@ -75,9 +76,7 @@ class CloudStore:
 
     async def read_marker(self) -> str | None:
         try:
-            async with aclosing(self.open(MARKER_KEY)) as pieces:
-                note = b"".join([piece async for piece in pieces])
-            return str(json.loads(note)["id"])
+            return str(json.loads(await self._marker())["id"])
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -151,6 +150,16 @@ class CloudStore:
 
     async def close(self) -> None:
         """obstore's connections go with it."""
+
+    async def _marker(self) -> bytes:
+        """Its beginning, if it is longer than any of ours."""
+        note = b""
+        async with aclosing(self.open(MARKER_KEY)) as pieces:
+            async for piece in pieces:
+                note += piece
+                if len(note) > MARKER_BYTES:
+                    break
+        return note[:MARKER_BYTES]
 
     # --- writing ----------------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ class Hrana:
         said = await self._ask(sent, seconds)
         try:
             return self._results(said, len(statements))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise self._error(GARBLED, "") from error
 
     async def _ask(self, sent: bytes, seconds: float) -> Any:

@@ -217,6 +217,11 @@ class PinataGateway(Gateway):
             self._links[str(cid)] = link, now + SIGNED_SECONDS * SIGNED_WITH_LEFT
         return link
 
+    async def _refusal(self, cid: Cid, answer: ClientResponse) -> StoreError:
+        """A link that is refused is not used again: its key may be revoked, or a clock be wrong."""
+        self._links.pop(str(cid), None)
+        return await super()._refusal(cid, answer)
+
     async def link(self, cid: Cid, seconds: int) -> str:
         """An address that anybody can read for so long."""
         url = f"{self._requests.url}/files/{cid}"
