@@ -32,7 +32,7 @@ from soundkeep.shown import when
 FIELD = "soundkeep"
 VERSION = 1
 MEDIA_TYPE = "application/json"
-PRIVATE = ("owner", "speeches")  # fields that public stores do not get
+PRIVATE = ("owner", "own_keys", "speeches")  # fields that public stores do not get
 
 
 class SoundForm(msgspec.Struct, kw_only=True):
@@ -85,6 +85,7 @@ class TrackForm(SoundForm, kw_only=True):
     created_at: str
     revision: int
     asked: dict[str, Asked]
+    own_keys: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent where there are none
     rendition_of: RenditionForm | None = None
     speeches: list[SpeechForm] = []
 
@@ -172,6 +173,7 @@ def _track_form(record: TrackRecord, key: str) -> TrackForm:
         created_at=_when(track.created_at),
         revision=track.revision,
         asked=dict(track.asked),
+        own_keys=dict(track.own_keys) or msgspec.UNSET,
         rendition_of=_rendition_form(record.rendition_of),
         speeches=[_speech_form(each) for each in record.speeches],
     )

@@ -35,6 +35,7 @@ from soundkeep.model import (
     track_id,
     track_path,
 )
+from soundkeep.stores.interface import Key
 
 
 class _Asked(msgspec.Struct):
@@ -83,6 +84,7 @@ def _track_record(form: TrackForm, parsed: Parsed, blob: Blob) -> TrackRecord:
         created_at=_seconds(form.created_at),
         revision=form.revision,
         asked=form.asked,
+        own_keys={store: str(Key(key)) for store, key in (form.own_keys or {}).items()},
     )
     made = form.rendition_of
     return TrackRecord(
