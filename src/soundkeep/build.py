@@ -160,7 +160,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
         await _open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
-        rules = rules_of(settings, stores)  # by now they know what they take
+        rules = rules_of(settings, stores)  # by now they have told what they take
 
         reader = Reader(catalog, stores, settings.reading, settings.policy.keep)
         closing.push_async_callback(reader.close)

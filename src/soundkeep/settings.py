@@ -49,7 +49,7 @@ MIB = 1024 * 1024
 AUDIO_TYPES = ("mp3", "wav", "flac", "ogg", "opus", "aac", "m4a", "webm")
 
 STORE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}\Z")
-STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "supabase")
+STORE_KINDS = ("memory", "local", "database", "s3", "turso", "ipfs", "supabase", "cloud")
 ENGINE_NAME = STORE_NAME
 ENGINE_KINDS = ("espeak", "elevenlabs", "openai")
 INBOX_PREFIX = "inbox@"
@@ -184,6 +184,19 @@ def _only_by_reference(secret: SecretStr) -> SecretStr:
 
 
 SecretReference = Annotated[SecretStr, AfterValidator(_only_by_reference)]
+
+
+def _points_nowhere_else(prefix: str) -> str:
+    if {".", ".."} & set(prefix.split("/")) or "//" in prefix:
+        raise ValueError("a prefix has no empty segment, '.' or '..'")
+    return prefix.strip("/")
+
+
+Prefix = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._=/-]{0,200}$"),
+    AfterValidator(_points_nowhere_else),
+]
 ServerUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]+$")]
 
 
@@ -237,7 +250,7 @@ class S3StoreSettings(_StoreTable):
     bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}$")
     endpoint: str | None = Field(None, pattern=r"^https?://[^\s?#@]+$")
     region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,40}$")
-    prefix: str = Field("", pattern=r"^[A-Za-z0-9._=/-]{0,200}$")  # before every key
+    prefix: Prefix = ""  # before every key
     access_key: SecretReference
     secret_key: SecretReference
     session_token: SecretReference | None = None
@@ -245,13 +258,6 @@ class S3StoreSettings(_StoreTable):
     storage_class: str | None = Field(None, pattern=r"^[A-Z0-9_-]{1,40}$")
     single_put_bytes: int = Field(100 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go in parts
     part_bytes: int = Field(8 * MIB, ge=5 * MIB, le=5 * 1024 * MIB)
-
-    @field_validator("prefix")
-    @classmethod
-    def _prefix_points_nowhere_else(cls, prefix: str) -> str:
-        if {".", ".."} & set(prefix.split("/")) or "//" in prefix:
-            raise ValueError("a prefix has no empty segment, '.' or '..'")
-        return prefix.strip("/")
 
 
 class SupabaseStoreSettings(_StoreTable):
@@ -264,6 +270,9 @@ class SupabaseStoreSettings(_StoreTable):
     single_put_bytes: int = Field(6 * MIB, gt=0, le=5 * 1024 * MIB)  # larger objects go by tus
 
 
+TokenUrl = Annotated[ServerUrl, AfterValidator(_safe_address)]
+
+
 class KuboSettings(_Table):
     """A node with Kubo's RPC, open or behind a password or a token."""
 
@@ -273,15 +282,21 @@ class KuboSettings(_Table):
     password: SecretReference | None = None
     token: SecretReference | None = None
 
+    @model_validator(mode="after")
+    def _a_credential_goes_to_a_safe_address(self) -> KuboSettings:
+        if self.password is not None or self.token is not None:
+            _safe_address(self.url)
+        return self
+
 
 class PinataSettings(_Table):
     """Pinata by its API v3."""
 
     kind: Literal["pinata"]
     token: SecretReference
-    url: ServerUrl = "https://api.pinata.cloud"
-    upload_url: ServerUrl = "https://uploads.pinata.cloud"
-    gateway: ServerUrl | None = None  # the account's own; private files are read nowhere else
+    url: TokenUrl = "https://api.pinata.cloud"
+    upload_url: TokenUrl = "https://uploads.pinata.cloud"
+    gateway: TokenUrl | None = None  # the account's own; private files are read nowhere else
     gateway_token: SecretReference | None = None
 
 
@@ -292,8 +307,8 @@ class PinataLegacySettings(_Table):
     token: SecretReference | None = None
     api_key: SecretReference | None = None
     secret_key: SecretReference | None = None
-    url: ServerUrl = "https://api.pinata.cloud"
-    gateway: ServerUrl | None = None
+    url: TokenUrl = "https://api.pinata.cloud"
+    gateway: TokenUrl | None = None
     gateway_token: SecretReference | None = None
 
     @model_validator(mode="after")
@@ -308,7 +323,7 @@ class PinningServiceSettings(_Table):
     """A pinning service: it fetches by itself what another provider has."""
 
     kind: Literal["pinning"]
-    url: ServerUrl
+    url: TokenUrl
     token: SecretReference
 
 
@@ -358,6 +373,40 @@ class IpfsStoreSettings(_StoreTable):
         return self
 
 
+class GcsSettings(_Table):
+    """Google Cloud Storage. Without a service account: what this machine is signed in as."""
+
+    service: Literal["gcs"]
+    service_account: SecretReference | None = None  # its key, as JSON
+    endpoint: ServerUrl | None = None
+    anonymous: bool = False  # for a server of one's own that asks for nothing
+
+    @model_validator(mode="after")
+    def _nobody_is_let_in_by_google(self) -> GcsSettings:
+        if self.anonymous and (self.endpoint is None or self.service_account is not None):
+            raise ValueError("anonymous is for a server of one's own: with endpoint, without a key")
+        return self
+
+
+class AzureSettings(_Table):
+    """Azure's blob storage. Without a key or a token: what this machine is signed in as."""
+
+    service: Literal["azure"]
+    account: str = Field(pattern=r"^[a-z0-9]{3,40}$")
+    account_key: SecretReference | None = None
+    sas_token: SecretReference | None = None
+    endpoint: ServerUrl | None = None
+
+
+class CloudStoreSettings(_StoreTable):
+    """A bucket of Google's or a container of Azure's."""
+
+    kind: Literal["cloud"]
+    bucket: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,221}$")
+    prefix: Prefix = ""
+    at: Annotated[GcsSettings | AzureSettings, Field(discriminator="service")]
+
+
 StoreSettings = Annotated[
     MemoryStoreSettings
     | LocalStoreSettings
@@ -365,7 +414,8 @@ StoreSettings = Annotated[
     | S3StoreSettings
     | TursoStoreSettings
     | IpfsStoreSettings
-    | SupabaseStoreSettings,
+    | SupabaseStoreSettings
+    | CloudStoreSettings,
     Field(discriminator="kind"),
 ]
 

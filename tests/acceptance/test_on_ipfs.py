@@ -12,7 +12,7 @@ import pytest
 from servers.afar import DISK
 from servers.fake_pinata import TOKEN, FakePinata, Trouble, fake_pinata
 from servers.s3_plain import sent
-from servers.soundkeep import Server, eventually, running
+from servers.soundkeep import Json, Server, eventually, running
 from soundkeep.stores.ipfs_cid import cid_of
 from sounds import wav
 
@@ -40,7 +40,8 @@ def server(pinata: FakePinata, tmp_path: Path) -> Iterator[Server]:
         ],
     }
     stores = {"STORES": json.dumps({"disk": DISK, "web3": web3}), "POLICY__KEEP": '["disk"]'}
-    with running(tmp_path / "data", **stores) as server:
+    aliases = {"ALIASES__ENABLED": '["vocalize"]', "ALIASES__PUBLIC": "true"}
+    with running(tmp_path / "data", **stores, **aliases) as server:
         yield server
 
 
@@ -73,3 +74,23 @@ def test_what_a_provider_refuses_for_a_while_arrives_in_the_end(
     track = server.upload("later.wav", sound, visibility="public")
     assert server.sound(track["id"]) == sound
     eventually(lambda: str(cid_of([sound])) in pinata.held(), 60)
+
+
+def test_what_was_spoken_has_a_permanent_address_and_its_cid(
+    server: Server, pinata: FakePinata
+) -> None:
+    """B1: the answer of a call that comes again, if not of the first, has both."""
+    asked = json.dumps({"text": "To be kept for good.", "voiceId": "en-us"}).encode()
+
+    def vocalized() -> Json:
+        answer = server.ask("POST", "/api/agents/vocalize", asked)
+        assert answer.status == 200
+        return dict(answer.json["data"])
+
+    eventually(lambda: "ipfsHash" in vocalized())
+    data = vocalized()
+    assert set(data) == {"audioUrl", "ipfsHash", "key"}
+    assert data["audioUrl"] == f"{pinata.url}/ipfs/{data['ipfsHash']}"
+    sound = sent(urllib.request.Request(data["audioUrl"])).body
+    assert str(cid_of([sound])) == data["ipfsHash"]
+    assert server.ask("GET", f"/api/speech/{data['key']}").json["cid"] == data["ipfsHash"]

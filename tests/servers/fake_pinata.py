@@ -22,7 +22,7 @@ from typing import Any
 
 from aiohttp import web
 
-from servers.ipfs import served
+from servers.serving import served
 from soundkeep.stores.ipfs_cid import DAG_PB, Cid, cid_of
 
 TOKEN = "jwt-of-the-tests"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from aiohttp import ClientSession, web
 
-from servers.background import background
 from servers.node import node_program
 from servers.processes import Process, free_ports
+from servers.serving import served
 
 SERVICE_TOKEN = "token-of-the-pinning-service"
 
@@ -69,24 +69,3 @@ def guarded(url: str, authorization: str) -> Iterator[str]:
 
     with served(passed_on) as guard_url:
         yield guard_url
-
-
-@contextlib.contextmanager
-def served(handler: object) -> Iterator[str]:
-    """A server on loopback that hands every request to the handler."""
-    app = web.Application(client_max_size=1024**3)
-    app.router.add_route("*", "/{rest:.*}", handler)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    with background() as loop:
-
-        async def started() -> int:
-            await runner.setup()
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            return int(runner.addresses[0][1])
-
-        port = loop.run(started())
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            loop.run(runner.cleanup())

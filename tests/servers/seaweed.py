@@ -44,11 +44,15 @@ IDENTITIES = [
 ]
 
 
-class SeaweedFS:
-    """The server; all its parts are one process."""
+ANYBODY = {"name": "anonymous", "actions": ["Read", "Write", "List", "Tagging"]}
 
-    def __init__(self, directory: Path) -> None:
+
+class SeaweedFS:
+    """The server; all its parts are one process. It may be open to anybody without a key."""
+
+    def __init__(self, directory: Path, *, is_open: bool = False) -> None:
         self.directory = directory
+        self._identities = [*IDENTITIES, ANYBODY] if is_open else IDENTITIES
         self._ports = free_ports(4, GRPC_TWIN)
         self._process = Process(self._command(), directory / "log")
 
@@ -108,7 +112,7 @@ class SeaweedFS:
     def _command(self) -> list[str]:
         master, volume, filer, s3 = self._ports
         config = self.directory / "s3.json"
-        config.write_text(json.dumps({"identities": IDENTITIES}))
+        config.write_text(json.dumps({"identities": self._identities}))
         options = {
             "dir": self.directory,
             "ip": "127.0.0.1",
@@ -139,10 +143,10 @@ class SeaweedFS:
 
 
 @contextlib.contextmanager
-def running_seaweed() -> Iterator[SeaweedFS]:
+def running_seaweed(*, is_open: bool = False) -> Iterator[SeaweedFS]:
     """Starts a server; at the end it is ended by its pid and its directory removed."""
     with tempfile.TemporaryDirectory(prefix="seaweed-", ignore_cleanup_errors=True) as directory:
-        seaweed = SeaweedFS(Path(directory))
+        seaweed = SeaweedFS(Path(directory), is_open=is_open)
         try:
             seaweed.start()
             yield seaweed

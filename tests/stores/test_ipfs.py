@@ -479,6 +479,27 @@ async def test_a_pin_is_waited_for_until_it_is_done_or_given_up(pinning_service:
     await pinner.close()
 
 
+async def test_what_only_a_service_has_is_as_large_as_a_gateway_says(
+    node: str, pinning_service: str, pinata: FakePinata
+) -> None:
+    data = b"nobody else has it pinned"
+    async with opened([v3(pinata)]) as store:
+        cid = (await store.put(KEY, BytesSource(data))).locator
+    headers = {"Authorization": f"Bearer {SERVICE_TOKEN}"}
+    wanted = {"cid": cid, "name": "pinned-elsewhere"}
+    async with (
+        ClientSession() as session,
+        session.post(f"{pinning_service}/pins", json=wanted, headers=headers) as answer,
+    ):
+        assert answer.status == 202
+    providers = [kubo(node), service(pinning_service)]
+    async with opened(providers, gateways=[pinata.url]) as store:
+        stat = await store.stat(cid)
+        assert stat is not None
+        assert stat.size_bytes == len(data)
+        assert await read(store, cid) == data
+
+
 async def test_a_service_that_does_not_let_us_in_fails_the_put(
     node: str, pinning_service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,6 +683,22 @@ async def test_every_refusal_of_a_put_is_an_error_of_its_kind(
         assert await read(store, receipt.locator) == b"x"
 
 
+@pytest.mark.parametrize("name", MATRIX)
+async def test_every_refusal_of_a_node_is_an_error_and_no_absence(
+    pinata: FakePinata, name: str
+) -> None:
+    """Whatever answers at the node's address, it is no node."""
+    trouble, error = MATRIX[name]
+    pinata.suffers(trouble)
+    cid = str(cid_of([b"x"]))
+    async with opened([kubo(pinata.url)]) as store:
+        await fails_with(error, store.put(KEY, BytesSource(b"x")))
+        await fails_with(StoreError, store.stat(cid))
+        if trouble.status != 200:
+            await fails_with(error, store.stat(cid))
+            await fails_with(error, store.delete(cid))
+
+
 @pytest.mark.parametrize("name", [n for n in MATRIX if n != "nonsense in JSON"])
 async def test_every_refusal_to_look_or_remove_is_an_error_and_no_absence(
     pinata: FakePinata, name: str
@@ -712,13 +749,15 @@ JWT = {"kind": "pinata", "token": "env:T_JWT", "gateway": "https://x.example"}
     ("table", "why"),
     [
         ({"providers": []}, "at least 1"),
+        ({"providers": [kubo("http://far.example", token="env:A")]}, "read on the way"),
+        ({"providers": [{**JWT, "url": "http://far.example"}]}, "read on the way"),
         ({"providers": [{**JWT, "token": "the token itself"}]}, "not as text"),
         ({"providers": [{"kind": "pinata", "token": "env:T_JWT"}]}, "nothing reads"),
-        ({"providers": [service("http://x")]}, "takes no bytes"),
+        ({"providers": [service("https://x")]}, "takes no bytes"),
         ({"providers": [NODE], "public": False}, "follows from network"),
         ({"providers": [NODE], "network": "private", "public": True}, "follows from network"),
         ({"providers": [NODE], "key": "audio/{track_id}"}, "share a CID"),
-        ({"providers": [NODE, service("http://x")], "network": "private"}, "kept by"),
+        ({"providers": [NODE, service("https://x")], "network": "private"}, "kept by"),
         ({"providers": [NODE], "network": "private", "gateways": ["http://x"]}, "public network"),
         ({"providers": [{"kind": "pinata_legacy"}, NODE]}, "either token"),
         ({"providers": [{"kind": "pinata_legacy", "api_key": "env:A"}, NODE]}, "either token"),
@@ -731,6 +770,10 @@ JWT = {"kind": "pinata", "token": "env:T_JWT", "gateway": "https://x.example"}
 def test_settings_that_cannot_work_are_refused(table: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         store_of(**table)
+
+
+def test_a_node_that_asks_for_nothing_may_be_anywhere() -> None:
+    assert store_of([kubo("http://node.example:5001")]).caps.public
 
 
 def test_a_store_is_public_unless_its_network_is_private() -> None:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from servers.node import node_program
 from soundkeep.digest import Digest
-from soundkeep.stores.ipfs_cid import DAG_PB, LEAF_BYTES, MOST_LINKS, RAW, Cid, cid_of, file_bytes
+from soundkeep.stores.ipfs_cid import (
+    DAG_PB,
+    LEAF_BYTES,
+    MOST_LINKS,
+    RAW,
+    Cid,
+    cid_of,
+    file_bytes,
+    first_cid,
+)
 
 MIB = 1024 * 1024
 LARGE = 1_100_000_000  # more leaves than one node has links
@@ -120,6 +129,12 @@ def test_what_is_no_cid_is_refused(text: str) -> None:
 def test_any_text_is_a_cid_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):
         assert str(Cid.parse(text)) == text
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_no_digest_passes_for_a_cid(digest: bytes) -> None:
+    assert first_cid([None, digest.hex(), f"blobs/{digest.hex()}", VECTORS[1]]) == VECTORS[1]
+    assert first_cid([None, digest.hex()]) is None
 
 
 # --- the size of a file, from its root ------------------------------------------------------

@@ -178,6 +178,34 @@ async def test_a_server_of_ones_own_needs_no_token(tmp_path: Path, sqld: Sqld) -
     await store.close()
 
 
+# --- supabase -------------------------------------------------------------------------------
+
+SUPABASE = {
+    "kind": "supabase",
+    "url": "https://project.supabase.co",
+    "bucket": "audio",
+    "service_key": "env:PROJECT_KEY",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "project.supabase.co"},
+        {"url": "http://project.supabase.co"},
+        {"bucket": "no/bucket"},
+        {"bucket": "it's"},
+        {"service_key": "secret"},
+        {"single_put_bytes": 0},
+    ],
+    ids=lambda wrong: " ".join(f"{name} {value}" for name, value in wrong.items()),
+)
+def test_settings_that_no_bucket_at_supabase_has_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=rf"stores\.far\.{next(iter(wrong))}") as refused:
+        settings_with(SUPABASE | wrong)
+    assert "secret" not in str(refused.value)
+
+
 def settings_with(table: dict[str, Any]) -> None:
     """Loads a whole file with this store in it."""
     with tempfile.TemporaryDirectory() as directory:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from servers.fake_supabase import (
@@ -286,6 +287,17 @@ async def test_large_objects_go_in_chunks_of_six_mebibytes(
         assert server.chunks == wanted
 
 
+@pytest.mark.parametrize("announced", [CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES])
+async def test_a_source_of_another_length_never_becomes_an_object_in_chunks(
+    store: SupabaseStore, server: FakeSupabase, announced: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soundkeep.testing.sources.PIECE_BYTES", CHUNK_BYTES)
+    source = BytesSource(LONG_SOUND, announced_bytes=announced)
+    await fails_with(StoreError, store.put(Key("x"), source))
+    assert await store.stat("x") is None
+    assert not server.uploads
+
+
 async def test_an_upload_goes_on_where_a_cut_left_it(server: FakeSupabase) -> None:
     """What of a chunk had arrived is not sent again."""
     with fault_proxy(server.port) as proxy:
@@ -345,17 +357,63 @@ async def test_an_upload_that_the_service_forgot_begins_anew_next_time(
 async def test_a_bucket_is_made_where_there_is_none_and_left_alone_where_there_is(
     server: FakeSupabase,
 ) -> None:
-    store = store_at(server.url, "it's-new", public=True, max_bytes=1000)
+    store = store_at(server.url, "a new one", public=True, max_bytes=1000)
     for _ in range(2):
-        assert "it's-new" in await store.prepare()
-    assert (server.buckets["it's-new"].public, server.buckets["it's-new"].max_bytes) == (True, 1000)
+        assert "a new one" in await store.prepare()
+    assert (server.buckets["a new one"].public, server.buckets["a new one"].max_bytes) == (
+        True,
+        1000,
+    )
     await store.close()
-    other = store_at(server.url, "it's-new", public=False)
+    other = store_at(server.url, "a new one", public=False)
     await fails_with(Misconfigured, other.prepare())
     await other.close()
     stranger = store_at(server.url, "another", key=ANON_KEY)
     await fails_with(PermissionDenied, stranger.prepare())
     await stranger.close()
+
+
+SUPABASE = """
+CREATE ROLE {role} NOLOGIN;
+CREATE SCHEMA storage; CREATE SCHEMA auth;
+CREATE TABLE storage.objects (bucket_id text, name text);
+CREATE FUNCTION storage.foldername(name text) RETURNS text[] LANGUAGE sql
+    AS $$ SELECT (string_to_array(name, '/'))[1:array_length(string_to_array(name, '/'), 1) - 1] $$;
+CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql
+    AS $$ SELECT current_setting('request.uid')::uuid $$;
+ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY;
+GRANT USAGE ON SCHEMA storage, auth TO {role};
+GRANT ALL ON storage.objects TO {role};
+"""
+ANNA, BEN = "6e1f4f0c-0000-4000-8000-00000000000a", "6e1f4f0c-0000-4000-8000-00000000000b"
+
+
+async def test_by_the_policies_owners_read_what_is_theirs_and_nothing_else(
+    server: FakeSupabase, postgres_url: str
+) -> None:
+    """Run in a PostgreSQL that has what Supabase's has, as far as they ask for it."""
+    store = store_at(server.url)
+    role = f"authenticated_{secrets.token_hex(4)}"
+    script = (await store.prepare()).replace("to authenticated", f"to {role}")
+    await store.close()
+    names = [f"{ANNA}/a.mp3", f"{BEN}/b.mp3", "blobs/x", MARKER_KEY]
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as database:
+        run = database.execute
+        run(SUPABASE.format(role=role))  # type: ignore[arg-type] # only LiteralString is wanted
+        try:
+            for _ in range(2):
+                run(script)  # type: ignore[arg-type]
+            for bucket in ("audio", "other"):
+                for name in names:
+                    run("INSERT INTO storage.objects VALUES (%s, %s)", (bucket, name))
+            run(f"SET ROLE {role}")  # type: ignore[arg-type]
+            run("SELECT set_config('request.uid', %s, false)", (ANNA,))
+            assert run("SELECT * FROM storage.objects").fetchall() == [("audio", f"{ANNA}/a.mp3")]
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                run("INSERT INTO storage.objects VALUES ('audio', %s)", (f"{ANNA}/new.mp3",))
+        finally:
+            run("RESET ROLE")
+            run(f"DROP OWNED BY {role}; DROP ROLE {role}")  # type: ignore[arg-type]
 
 
 # --- what an answer may be ------------------------------------------------------------------

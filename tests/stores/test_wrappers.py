@@ -12,7 +12,7 @@ from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import TimedOut, Unavailable
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.stores.wrappers import Bounded, Limited, Wrapped
+from soundkeep.stores.wrappers import Bounded, Limited, Pace, Paced, Wrapped
 from soundkeep.testing import BytesSource, Fault, FaultyStore
 from soundkeep.testing.contract import fails_with, listed, read
 from soundkeep.testing.sources import WaitingSource
@@ -133,3 +133,27 @@ async def test_the_time_of_the_source_does_not_count_against_the_store() -> None
     source.may_go_on.set()
     await putting
     assert await read(store, "x") == BODY
+
+
+# --- Paced ----------------------------------------------------------------------------------
+
+
+async def test_a_pace_makes_everybody_wait_for_what_was_taken_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    pace = Pace(bytes_per_second=1000)
+    monkeypatch.setattr("soundkeep.stores.wrappers.asyncio.sleep", sleep)
+    for size_bytes in (500, 1000, 1):
+        await pace.pay(size_bytes)
+    assert waits == pytest.approx([0, 0.5, 1.5], abs=0.1)
+
+
+async def test_what_is_put_at_a_pace_is_put_whole() -> None:
+    inner = MemoryStore("disk")
+    await Paced(inner, Pace(10_000_000)).put(Key("x"), BytesSource(BODY))
+    assert await read(inner, "x") == BODY

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import facts
 from soundkeep.catalog.database import Tx, conflict_insert
@@ -85,17 +86,34 @@ def oldest(
 ) -> list[tuple[Copy, int]]:
     """The copies, with their sizes, that were proven before (or merely seen, where `presence` is
     enough), the oldest first. It reads every row of the store: ask for many."""
-    looked_at = func.coalesce(copies.c.seen_at, copies.c.verified_at, 0.0)
-    looked_at = looked_at if presence else func.coalesce(copies.c.verified_at, 0.0)
     rows = (
         select(copies, blobs.c.size_bytes)
         .join(blobs, blobs.c.digest == copies.c.digest)
-        .where(copies.c.store == store, copies.c.state == CopyState.PRESENT)
-        .where(copies.c.wish != Wish.LEAVE, looked_at < before)
-        .order_by(looked_at, copies.c.id)
+        .where(_due(store, before, presence=presence))
+        .order_by(_looked_at(presence=presence), copies.c.id)
         .limit(limit)
     )
     return [(copy_of(row), row.size_bytes) for row in tx.run(rows)]
+
+
+def number_due(tx: Tx, store: str, before: float, *, presence: bool) -> int:
+    """How many there are of these."""
+    due = _due(store, before, presence=presence)
+    return int(tx.run(select(func.count()).select_from(copies).where(due)).scalar_one())
+
+
+def _due(store: str, before: float, *, presence: bool) -> ColumnElement[bool]:
+    return and_(
+        copies.c.store == store,
+        copies.c.state == CopyState.PRESENT,
+        copies.c.wish != Wish.LEAVE,
+        _looked_at(presence=presence) < before,
+    )
+
+
+def _looked_at(*, presence: bool) -> ColumnElement[float]:
+    seen_at = [copies.c.seen_at] if presence else []
+    return func.coalesce(*seen_at, copies.c.verified_at, 0.0)
 
 
 def note_pass(tx: Tx, store: str) -> None:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from soundkeep.catalog import blobs, copies, facts, restoring, sidecars, tracks
 from soundkeep.catalog.copies import Place
@@ -28,7 +29,6 @@ from soundkeep.copies.taking import (
     ENDS_ALL,
     Leftovers,
     each_of,
-    is_recorded,
     read_sidecar,
     record_read,
 )
@@ -63,7 +63,7 @@ class Rebuild:
         self._store = store
         self._rule = rule
         self._rules = rules
-        self._hashing: dict[str, asyncio.Task[Fingerprint]] = {}
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()  # of those in hand, by their sounds
         self.tally = Tally()
 
     async def check(self) -> None:
@@ -80,11 +80,7 @@ class Rebuild:
         Raises what keeps the store from being listed, `CatalogUnavailable` and `DiskFull`.
         """
         await self._catalog.write(facts.write, FACT, {"from": self._store.name})
-        try:
-            await each_of(self._sidecars(), self._take, done)
-        finally:
-            for hashing in self._hashing.values():  # nobody waits for these any more
-                hashing.cancel()
+        await each_of(self._sidecars(), self._take, done)
         return self.tally
 
     # --- finding ----------------------------------------------------------------------------
@@ -122,12 +118,13 @@ class Rebuild:
             self.tally.leave(key, error)
 
     async def _taken(self, key: str) -> None:
+        """Sidecars that tell of one sound take turns: it is read for the first of them."""
         parsed, data = await self._parsed(key)
-        blob = await self._blob(parsed.form)
-        record = record_of(parsed, blob)
-        place = Place(self._store.name, parsed.form.key)
-        written = key if sidecar_bytes(record, place.key, public=False) == data else None
-        is_new = await self._catalog.write(_write, record, place, written, self._rules)
+        async with self._turns.setdefault(parsed.form.key, asyncio.Lock()):
+            record = record_of(parsed, await self._blob(parsed.form))
+            place = Place(self._store.name, parsed.form.key)
+            written = key if sidecar_bytes(record, place.key, public=False) == data else None
+            is_new = await self._catalog.write(_write, record, place, written, self._rules)
         counted = self.tally.taken if is_new else self.tally.there
         counted[record.subject.kind] += 1
 
@@ -142,18 +139,10 @@ class Rebuild:
         known = await self._catalog.read(_proven, digest, place)
         if known is not None:
             return known
-        found = await self._fingerprint(form.key)
+        found = await self._hashed(form.key)
         if found.digest != digest:
             raise Corrupt(f"the sound at {form.key} is not the one that it tells of")
         return blob_of(form, found.chunk_hashes)
-
-    async def _fingerprint(self, key: str) -> Fingerprint:
-        """Of a sound that several sidecars may ask for at once: it is read for all of them."""
-        task = self._hashing.get(key)
-        if task is None:
-            task = self._hashing[key] = asyncio.create_task(self._hashed(key))
-            task.add_done_callback(lambda _: self._hashing.pop(key))
-        return await asyncio.shield(task)
 
     async def _hashed(self, key: str) -> Fingerprint:
         hasher = Hasher()
@@ -213,8 +202,7 @@ def _write(tx: Tx, record: Record, place: Place, sidecar: str | None, rules: Rul
         is_new = _write_track(tx, record)
     else:
         is_new = restoring.add_segment(tx, record)
-    if not is_recorded(tx, record.blob, place):  # one that is not present is the worker's to see
-        record_read(tx, record.blob, place, place.key)
+    record_read(tx, record.blob, place, place.key)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     if sidecar is not None:
         sidecars.found_written(tx, place.store, sidecar, record.revision)

@@ -134,8 +134,10 @@ class Scrubber:
         mode = self._manners.modes[name]
         scrubbed = Scrubbed(name, Mode.READ if mode is Mode.OFF else mode)
         await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
+        presence = scrubbed.mode is Mode.PRESENCE
+        due = await self._catalog.read(scrubs.number_due, name, began, presence=presence)
         unread: set[int] = set()  # they stay the oldest, and must not come again for ever
-        while not scrubbed.out:
+        while not scrubbed.out and scrubbed.copies < due:
             page = await self._oldest(name, scrubbed.mode, began, PAGE_COPIES + len(unread))
             fresh = [(copy, size) for copy, size in page if copy.id not in unread]
             if not fresh:

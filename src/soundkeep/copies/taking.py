@@ -93,7 +93,12 @@ def is_recorded(tx: Tx, blob: Blob, place: Place) -> bool:
 
 
 def record_read(tx: Tx, blob: Blob, place: Place, locator: str) -> None:
-    """Records the copy that was just read there. Raises `Conflict`."""
+    """Records the copy that was just read there; one that was to be made there is made. Raises
+    `Conflict`."""
+    for copy in copies.of_blob(tx, blob.digest):
+        if (copy.store, copy.key) == (place.store, place.key):
+            copies.note_found(tx, copy, locator=locator, verified=READ_BACK)
+            return
     if not copies.unknown_keys(tx, place.store, [place.key]):
         raise Conflict(f"the catalog has another sound at {place.key}")
     copies.record_present(

@@ -24,6 +24,7 @@ from soundkeep.speech.speeches import Answer, Speeches
 from soundkeep.speech.text import normalise, words
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.speech.timing import Source, Timing
+from soundkeep.stores.ipfs_cid import first_cid
 
 
 class Records:
@@ -105,7 +106,7 @@ def speech_json(
         "url": audio_url(found.track, base_url) if found.track else None,
         "cached": cached,
         "temporary": not any(map(is_kept, found.copies)),
-        "cid": None,
+        "cid": first_cid(copy.locator for copy in found.copies if is_kept(copy)),
         "engine": first.engine if first else None,
         "voice": first.voice if first else None,
         "substitute": substitute,

@@ -14,6 +14,7 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 LEAF_BYTES = 1024 * 1024
@@ -82,6 +83,15 @@ def cid_of(pieces: Iterable[bytes]) -> Cid:
     for piece in pieces:
         naming.update(piece)
     return naming.cid()
+
+
+def first_cid(locators: Iterable[str | None]) -> str | None:
+    """The first of these that is a CID. No key of ours reads as one: it has a `/` or a full stop,
+    or it is a digest, which begins with no version of a CID."""
+    for locator in locators:
+        with suppress(ValueError):
+            return Cid.parse(locator or "").text
+    return None
 
 
 class Naming:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soundkeep.settings import (
+    CloudStoreSettings,
     DatabaseStoreSettings,
     IpfsStoreSettings,
     LocalStoreSettings,
@@ -112,6 +113,12 @@ def ipfs(name: str, settings: IpfsStoreSettings, place: Place) -> Store:
     return ipfs_store(name, settings, **_common(settings))
 
 
+def cloud(name: str, settings: CloudStoreSettings, place: Place) -> Store:
+    from soundkeep.stores.cloud_making import cloud_store  # noqa: PLC0415 - as above
+
+    return cloud_store(name, settings, **_common(settings))
+
+
 KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "memory": memory,
     "local": local,
@@ -120,6 +127,7 @@ KINDS: dict[str, Callable[[str, Any, Place], Store]] = {
     "turso": turso,
     "ipfs": ipfs,
     "supabase": supabase,
+    "cloud": cloud,
 }
 
 
