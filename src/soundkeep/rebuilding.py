@@ -36,6 +36,7 @@ from soundkeep.copies.placement import Rules, StoreRule
 from soundkeep.copies.rebuild import Rebuild
 from soundkeep.errors import CatalogUnavailable, NoSuchStore, SettingsError, StoreError
 from soundkeep.settings import Settings
+from soundkeep.stores.interface import Store
 from soundkeep.stores.local import LocalStore
 from soundkeep.writing import desk
 
@@ -54,10 +55,8 @@ async def rebuilding(settings: Settings, name: str) -> AsyncIterator[Rebuild]:
     """
     rule = _rule_to_rebuild_from(settings, name)
     async with AsyncExitStack() as closing:
+        store = await _store_to_read(settings, name, closing)
         catalog = await opened_catalog(settings, closing)
-        store = bounded_store(settings, name)
-        closing.push_async_callback(store.close)
-        await store.probe()
         rebuild = Rebuild(catalog, store, rule, await _rules(settings, catalog, closing))
         await rebuild.check()
         await _set_foreign_inbox_aside(settings, catalog)
@@ -71,10 +70,8 @@ async def drilling(settings: Settings, name: str) -> AsyncIterator[tuple[Rebuild
     stay as they are. `Drill` then says what a rebuild would lose. Raises likewise."""
     rule = _rule_to_rebuild_from(settings, name)
     async with AsyncExitStack() as closing:
+        store = await _store_to_read(settings, name, closing)
         live = await _catalog_in_use(settings, closing)
-        store = bounded_store(settings, name)
-        closing.push_async_callback(store.close)
-        await store.probe()
         folder = closing.enter_context(desk(settings.data_directory / ASSEMBLING))
         beside = Catalog(f"sqlite:///{folder / 'catalog.db'}")
         closing.push_async_callback(beside.close)
@@ -94,6 +91,16 @@ def _rule_to_rebuild_from(settings: Settings, name: str) -> StoreRule:
             f"the store {name} is public: its sidecars name no owners. Rebuild from a private one"
         )
     return rule
+
+
+async def _store_to_read(settings: Settings, name: str, closing: AsyncExitStack) -> Store:
+    """Whoever's it is. Raises what keeps it from answering."""
+    store = bounded_store(settings, name)
+    closing.push_async_callback(store.close)
+    if not (store.caps.sidecars and store.caps.lists):
+        raise SettingsError(f"the store {name} is of a kind that holds no sidecars")
+    await store.probe()
+    return store
 
 
 async def _rules(settings: Settings, catalog: Catalog, closing: AsyncExitStack) -> Rules:

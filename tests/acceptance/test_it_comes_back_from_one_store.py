@@ -144,33 +144,6 @@ def quoted(metadata: Json) -> str:
     return quote(json.dumps(metadata))
 
 
-def test_a_store_of_a_lost_catalog_is_refused_until_it_is_rebuilt_from(
-    tmp_path: Path, engines: str, request: pytest.FixtureRequest
-) -> None:
-    """And what lay in the inbox of the lost one is set aside, not swept."""
-    data = tmp_path / "data"
-    with house(data, "local", engines, request) as (server, soundkeep):
-        server.upload("a.wav", wav(5000, seed=1), id="one")
-        settled(server)
-        server.kill()
-        for file in data.glob("catalog.db*"):
-            file.unlink()
-        shutil.rmtree(data / "other")
-        refused = soundkeep("check", fails=3)
-        assert b"inbox of another catalog" in refused.stderr
-        (data / "inbox" / "uploads").mkdir(exist_ok=True, parents=True)
-        (data / "inbox" / "uploads" / "precious").write_bytes(b"sound")
-
-        assert soundkeep("rebuild", "--from", "nowhere", fails=2).stderr
-        said = soundkeep("rebuild", "--from", "saved").stdout.decode()
-        assert "2 tracks and 0 segments of speech taken from saved" in said
-        [aside] = data.glob("inbox-before-rebuild-*")
-        assert (aside / "uploads" / "precious").read_bytes() == b"sound"
-        server.start()
-        settled(server)
-        assert server.sound("one") == wav(5000, seed=1)
-
-
 def test_a_drill_says_what_would_be_lost_and_touches_nothing(
     tmp_path: Path, engines: str, request: pytest.FixtureRequest
 ) -> None:

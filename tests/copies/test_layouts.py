@@ -81,6 +81,30 @@ def test_a_layout_that_makes_no_good_sidecar_keys_is_refused(
         Layout.parse_sidecars(text, public=public)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("said/all.json", "must hold {segment_key}"),
+        ("{owner}/{segment_key}.json", "and no other word"),
+        ("tracks/{segment_key}.json", "could give the key of a track's sidecar"),
+        ("blobs/{segment_key}", "could get the key of a sound"),
+        (".soundkeep/{segment_key}.json", "is reserved"),
+    ],
+)
+def test_a_layout_that_makes_no_good_keys_for_segments_is_refused(text: str, why: str) -> None:
+    disk = {"kind": "local", "path": "audio", "segment_sidecar_key": text}
+    stores = {"disk": disk, "backup": {"kind": "database"}}
+    with pytest.raises(SettingsError, match=re.escape(why)):
+        Rules.of(Settings(stores=stores))  # type: ignore[arg-type]
+
+
+def test_a_sound_whose_name_makes_the_key_of_a_segments_sidecar_lies_under_its_digest() -> None:
+    disk = {"kind": "local", "path": "audio", "key": "{path}/{owner}"}
+    rules = Rules.of(Settings(stores={"disk": disk}, policy={"keep": ("disk",)}))  # type: ignore[arg-type]
+    track = replace(make_track("x", BLOB), owner="a.json", path="segments/b")
+    assert str(rules.stores[0].audio_key(track)) == UNDER_ITS_DIGEST
+
+
 def test_settings_name_the_layout_and_a_way_out() -> None:
     disk = {"kind": "local", "path": "audio", "sidecar_key": "{track_id}"}
     stores = {"disk": disk, "backup": {"kind": "database"}}

@@ -13,7 +13,7 @@ import pytest
 import ledgers
 from copies.bench import INBOX, LEASE_SECONDS, Bench, opened
 from reading.stage import flip, noise
-from soundkeep.catalog import copies, renditions, sidecars, speech, tracks
+from soundkeep.catalog import copies, coverage, renditions, sidecars, speech, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import segments
 from soundkeep.catalog.speech import Speech
@@ -187,6 +187,15 @@ async def test_a_catalog_made_of_one_store_knows_all_that_the_lost_one_knew(
         assert track.blob == before.blob, "chunk hashes and all"
 
 
+async def test_the_same_is_so_on_postgresql(lost: Lost, postgres_url: str) -> None:
+    await a_house(lost)
+    async with ledgers.opened(postgres_url) as empty:
+        elsewhere = replace(lost, empty=empty)
+        for _ in range(2):
+            assert (await elsewhere.run("disk")).left == []
+            assert (await elsewhere.compared()).losses == []
+
+
 async def test_the_copy_that_was_read_is_proven_and_the_others_are_wanted(lost: Lost) -> None:
     await a_house(lost)
     await lost.run("disk")
@@ -198,6 +207,17 @@ async def test_the_copy_that_was_read_is_proven_and_the_others_are_wanted(lost: 
         "backup": CopyState.WANTED,
     }
     assert held["disk"].verified == "read back"
+
+
+async def test_what_a_second_store_still_has_need_not_be_copied_there_again(lost: Lost) -> None:
+    await a_house(lost)
+    await lost.run("disk")
+    rebuild = lost.rebuild("backup")
+    await rebuild.check()
+    tally = await rebuild.run(lambda: None)
+    assert (tally.there, tally.left) == ({TRACK: 4, SEGMENT: 1}, [])
+    counted = await lost.empty.read(coverage.count)
+    assert (counted.missing, counted.unwritten) == (0, 0)
 
 
 async def test_a_sidecar_that_is_as_it_should_be_is_not_written_again(lost: Lost) -> None:

@@ -357,6 +357,27 @@ def prove_again(tx: Tx, copy: Copy, verified: str) -> None:
     tx.run(update(copies).where(which).values(verified=verified, verified_at=now()))
 
 
+def note_found(tx: Tx, copy: Copy, *, locator: str, verified: str) -> None:
+    """A copy that was wanted or doubted was read whole where it should be, unless somebody is just
+    working on it."""
+    missing = copies.c.state.in_([CopyState.WANTED.value, CopyState.DOUBTED.value])
+    which = and_(copies.c.id == copy.id, copies.c.lease_token.is_(None), missing)
+    found = update(copies).where(which)
+    present = found.values(
+        state=CopyState.PRESENT,
+        since=now(),
+        locator=locator,
+        verified=verified,
+        verified_at=now(),
+        chore=chore_of(CopyState.PRESENT, copy.wish),
+        due_at=now(),
+        attempts=0,
+        last_error=None,
+    )
+    if tx.run(present).rowcount:
+        sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
+
+
 def let_go(tx: Tx, claimed: Claimed, law: Law) -> Verdict:
     """The copy law: the only door through which a copy of a wanted blob leaves.
 

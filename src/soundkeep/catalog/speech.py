@@ -26,7 +26,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import claims, money, sidecars
 from soundkeep.catalog.claims import Lease
@@ -139,6 +138,16 @@ _NAMING = (
         select(null(), literal(0)).where(exists().where(speeches.c.digest == bindparam("raw")))
     )
 )
+_OF_KEY = segments.c.key == bindparam("of_key")
+_RISE = (
+    update(segments)
+    .where(_OF_KEY)
+    .values(revision=segments.c.revision + 1)
+    .returning(segments.c.revision)
+)
+_NOTE_TIMING = _RISE.where(segments.c.digest == bindparam("raw")).values(
+    timing=bindparam("found_out")
+)
 _TAKE = _BY_KEY.with_for_update()
 _NOTE_REFUSED = insert(refused_takes).values(made_at=now())
 _SPEECH_BY_KEY = select(speeches).where(speeches.c.key == bindparam("of_key"))
@@ -208,7 +217,10 @@ def also_known_as(tx: Tx, key: str, others: Collection[str]) -> None:
     if rows:
         naming = conflict_insert(segment_keys, on_postgresql=tx.on_postgresql)
         tx.run(naming.on_conflict_do_nothing(), rows)
-        _tell_sidecars(tx, segments.c.key == key)
+        revision = tx.run(_RISE, {"of_key": key}).scalar()
+        segment = find(tx, key)
+        if segment is not None and revision is not None:
+            _tell_sidecars(tx, segment, revision)
 
 
 # --- having it spoken -----------------------------------------------------------------------
@@ -266,18 +278,16 @@ def keep(
 
 def note_timing(tx: Tx, segment: Segment, timing: Mapping[str, Any]) -> None:
     """When the words of a segment are heard is known now, unless it was spoken anew meanwhile."""
-    same = and_(segments.c.key == segment.key, segments.c.digest == segment.digest.raw)
-    tx.run(update(segments).where(same).values(timing=json.dumps(timing)))
-    _tell_sidecars(tx, same)
+    given = {"of_key": segment.key, "raw": segment.digest.raw, "found_out": json.dumps(timing)}
+    revision = tx.run(_NOTE_TIMING, given).scalar()
+    if revision is not None:
+        _tell_sidecars(tx, segment, revision)
 
 
-def _tell_sidecars(tx: Tx, which: ColumnElement[bool]) -> None:
+def _tell_sidecars(tx: Tx, segment: Segment, revision: int) -> None:
     """More is known of a segment: its sidecars are to say so."""
-    risen = update(segments).where(which, segments.c.digest.is_not(None))
-    known = risen.values(revision=segments.c.revision + 1)
-    for row in tx.run(known.returning(segments.c.key, segments.c.revision, segments.c.digest)):
-        subject = Subject(SubjectKind.SEGMENT, row.key)
-        sidecars.follow(tx, Digest(bytes(row.digest)), subject, row.revision)
+    subject = Subject(SubjectKind.SEGMENT, segment.key)
+    sidecars.follow(tx, segment.digest, subject, revision)
 
 
 def note_error(tx: Tx, claimed: Claimed, error: Noted, *, retryable: bool) -> None:

@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from soundkeep.catalog import blobs, copies, facts, restoring, sidecars, tracks
 from soundkeep.catalog.copies import Place
@@ -78,7 +79,7 @@ class Rebuild:
         self._store = store
         self._rule = rule
         self._rules = rules
-        self._hashing: dict[str, asyncio.Task[Fingerprint]] = {}
+        self._turns = WeakValueDictionary[str, asyncio.Lock]()  # of those in hand, by their sounds
         self.tally = Tally()
 
     async def check(self) -> None:
@@ -108,9 +109,6 @@ class Rebuild:
                     group.create_task(self._take(key)).add_done_callback(ended)
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
-        finally:
-            for hashing in self._hashing.values():  # nobody waits for these any more
-                hashing.cancel()
         return self.tally
 
     # --- finding ----------------------------------------------------------------------------
@@ -148,12 +146,13 @@ class Rebuild:
             self.tally.leave(key, str(error))
 
     async def _taken(self, key: str) -> None:
+        """Sidecars that tell of one sound take turns: it is read for the first of them."""
         parsed, data = await self._parsed(key)
-        blob = await self._blob(parsed.form)
-        record = record_of(parsed, blob)
-        place = Place(self._store.name, parsed.form.key)
-        written = key if sidecar_bytes(record, place.key, public=False) == data else None
-        is_new = await self._catalog.write(_write, record, place, written, self._rules)
+        async with self._turns.setdefault(parsed.form.key, asyncio.Lock()):
+            record = record_of(parsed, await self._blob(parsed.form))
+            place = Place(self._store.name, parsed.form.key)
+            written = key if sidecar_bytes(record, place.key, public=False) == data else None
+            is_new = await self._catalog.write(_write, record, place, written, self._rules)
         counted = self.tally.taken if is_new else self.tally.there
         counted[record.subject.kind] += 1
 
@@ -174,18 +173,10 @@ class Rebuild:
         known = await self._catalog.read(_proven, digest, place)
         if known is not None:
             return known
-        found = await self._fingerprint(form.key)
+        found = await self._hashed(form.key)
         if found.digest != digest:
             raise Corrupt(f"the sound at {form.key} is not the one that it tells of")
         return blob_of(form, found.chunk_hashes)
-
-    async def _fingerprint(self, key: str) -> Fingerprint:
-        """Of a sound that several sidecars may ask for at once: it is read for all of them."""
-        task = self._hashing.get(key)
-        if task is None:
-            task = self._hashing[key] = asyncio.create_task(self._hashed(key))
-            task.add_done_callback(lambda _: self._hashing.pop(key))
-        return await asyncio.shield(task)
 
     async def _hashed(self, key: str) -> Fingerprint:
         hasher = Hasher()
@@ -262,9 +253,11 @@ def _write_track(tx: Tx, record: TrackRecord) -> bool:
 
 
 def _write_copy(tx: Tx, blob: Blob, place: Place) -> None:
-    """The copy that was just read. (One that is there and not present is the worker's to see.)"""
-    if any((c.store, c.key) == (place.store, place.key) for c in copies.of_blob(tx, blob.digest)):
-        return
+    """The copy that was just read: what another store's rebuild wanted here is here."""
+    for copy in copies.of_blob(tx, blob.digest):
+        if (copy.store, copy.key) == (place.store, place.key):
+            copies.note_found(tx, copy, locator=place.key, verified=READ_BACK)
+            return
     if not copies.unknown_keys(tx, place.store, [place.key]):
         raise Conflict(f"the catalog has another sound at {place.key}")
     copies.record_present(
