@@ -27,7 +27,7 @@ from servers.google import google_door
 from servers.ipfs import SERVICE_TOKEN, running_node, running_pinning_service
 from servers.seaweed import CREDENTIALS, running_seaweed
 from soundkeep.settings import StoreSettings
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import MARKER_KEY, Store
 from soundkeep.stores.kinds import make_store
 
 SECRETS = {
@@ -54,6 +54,7 @@ class Server:
     strangers: Table | None = None  # what makes the credentials wrong
     elsewhere: Table | None = None  # what names a place that does not exist
     is_only_one: bool = True  # without it nothing can be read
+    unmark: Callable[[], object] | None = None  # where the marker is no object
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,16 @@ class Far:
     def direct(self) -> Store:
         """The same store, past the proxy."""
         return _store(self.server.table(f"http://127.0.0.1:{self.server.port}"))
+
+    async def unmark(self) -> None:
+        """Removes whatever marker there is, so that another catalog may take the store."""
+        store = self.direct()
+        if self.server.unmark is not None:
+            await store.write_marker("any")  # which makes the place, too
+            self.server.unmark()
+        elif store.caps.marks:
+            await store.delete(MARKER_KEY)
+        await store.close()
 
 
 @contextlib.contextmanager
@@ -131,11 +142,13 @@ def _supabase(request: pytest.FixtureRequest, secret: Files) -> Iterator[Server]
 @contextlib.contextmanager
 def _turso(request: pytest.FixtureRequest, secret: Files) -> Iterator[Server]:
     sqld = request.getfixturevalue("sqld")
-    path = sqld.new_database().partition(f":{sqld.port}")[2]
+    database = sqld.new_database()
+    path = database.partition(f":{sqld.port}")[2]
     yield Server(
         sqld.port,
         lambda url: {"kind": "turso", "url": f"{url}{path}"},
         elsewhere={"url": f"http://127.0.0.1:{sqld.port}/dev/nothing-here"},
+        unmark=lambda: sqld.run(database, "DELETE FROM marker"),
     )
 
 

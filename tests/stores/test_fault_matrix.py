@@ -36,6 +36,8 @@ from servers.fault_proxy import (
 from soundkeep import build
 from soundkeep.build import House
 from soundkeep.catalog import copies
+from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import now
 from soundkeep.digest import Digest
 from soundkeep.errors import (
     Corrupt,
@@ -155,9 +157,10 @@ TABLE: dict[str, Row] = {
     "401": Row(answer(401), (PermissionDenied,)),
     "403": Row(answer(403), (PermissionDenied,)),
 }
+LIKE_ANOTHER = {"503", "403", "reset", "too long"}  # which the drill alone tries
 
 
-@pytest.mark.parametrize("fault", TABLE)
+@pytest.mark.parametrize("fault", [fault for fault in TABLE if fault not in LIKE_ANOTHER])
 async def test_every_verb_ends_right_or_with_an_error_of_its_type(far: Far, fault: str) -> None:
     await suffer(far, TABLE[fault])
 
@@ -275,9 +278,20 @@ async def opened(far: Far, timeout_seconds: float, **settings: Any) -> AsyncIter
 # --- a house with such a store beside a disk -----------------------------------------------------
 
 FAST = {"probe_seconds": 0.2, "poll_seconds": 0.2, "coverage_seconds": 0.2}
-SETTLES_WITHIN_SECONDS = 60
+SETTLES_WITHIN_SECONDS = 30
+DAY = 86_400.0
 SUFFERS_SECONDS = 1.0
-IN_SHORT_FORM = ("timed out", "flipped bit", "applied, answered 500", "stale 404")
+SHORT_FORM = {  # one fault for each kind
+    "s3": "stale 404",
+    "supabase": "applied, answered 500",
+    "turso": "timed out",
+    "azure": "flipped bit",
+    "google": "too short",
+    "kubo": "500",
+    "pinata": "truncated",
+    "pinata before v3": "stale 404",
+    "pinning service": "applied, answered 500",
+}
 
 
 @dataclass
@@ -324,11 +338,30 @@ class Scene:
         await self.house.keep.retry()
         await settled(self.house, seconds)
 
+    async def age(self) -> None:
+        """What was proven of the far copies was too long ago for the copy law."""
+        old = (
+            copies_table.update()
+            .where(copies_table.c.store == "far")
+            .values(verified_at=now() - 3 * DAY)
+        )
+        await self.house.keep.catalog.write(lambda tx: tx.run(old))
+
     async def settles(self) -> None:
         """Once nothing is wrong any more, all is as it should be, without anybody's help."""
         async with asyncio.timeout(SETTLES_WITHIN_SECONDS):
-            while not (await self.house.keep.check()).passed:
+            while not await self._is_settled():
                 await self.works(5)
+                await asyncio.sleep(0.05)
+
+    async def _is_settled(self) -> bool:
+        checked = await self.house.keep.check()
+        going = any(
+            store.leaving or store.states.get(CopyState.UNWANTED)
+            for store in checked.coverage.stores
+            if not copies.is_inbox(store.store)  # which is swept in its own time
+        )
+        return checked.passed and not going
 
     async def is_kept(self, track_id: str) -> bool:
         """Some store really has it, whatever the ledger says."""
@@ -336,21 +369,15 @@ class Scene:
         file = self.file(track_id)
         if file.exists() and file.read_bytes() == sound:
             return True
-        inbox = await self.copy(track_id, self.house.keep.settings.inbox_name)
-        if inbox is not None and inbox.state is CopyState.PRESENT:
-            return True
         return far is not None and await read(self.direct, far.locator or far.key) == sound
 
 
-@pytest.mark.parametrize("fault", IN_SHORT_FORM)
-async def test_a_house_says_what_is_true_and_loses_nothing(
-    far: Far, fault: str, tmp_path: Path
-) -> None:
-    await suffer_in_a_house(far, TABLE[fault].fault, tmp_path)
+async def test_a_house_says_what_is_true_and_loses_nothing(far: Far, tmp_path: Path) -> None:
+    await suffer_in_a_house(far, TABLE[SHORT_FORM[far.kind]].fault, tmp_path)
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("fault", [each for each in TABLE if each not in IN_SHORT_FORM])
+@pytest.mark.parametrize("fault", TABLE)
 async def test_a_house_loses_nothing_by_any_fault(far: Far, fault: str, tmp_path: Path) -> None:
     await suffer_in_a_house(far, TABLE[fault].fault, tmp_path)
 
@@ -360,6 +387,7 @@ async def suffer_in_a_house(far: Far, fault: Fault, data: Path) -> None:
     async with living(far, data) as scene:
         leaving, doubted, dented, removed = [await scene.add() for _ in range(4)]
         await scene.settles()
+        await scene.age()
         far.proxy.suffers(fault)
         try:
             await scene.house.keep.sync(Wanted(Operation.DELETE, "disk", track_ids=(leaving,)))
@@ -393,29 +421,24 @@ async def suffer_in_a_house(far: Far, fault: Fault, data: Path) -> None:
 
 @asynccontextmanager
 async def living(far: Far, data: Path) -> AsyncIterator[Scene]:
-    """Nothing that was proven before the fault counts as proof under it."""
+    """A new house each time, and its marker in the store."""
     table = far.table | {"timeout_seconds": 1.0, "concurrency": 2}
     stores = {"disk": {"kind": "local", "path": "disk"}, "far": table}
     is_public = table["kind"] == "ipfs"  # where only what is public goes, and that by itself
     settings = Settings(
         data=data,
         stores=stores,
-        policy={"keep": ("disk",) if is_public else ("disk", "far"), "proof_age": 0.01},
+        policy={"keep": ("disk",) if is_public else ("disk", "far")},
         worker=FAST,
         reading={"stall_seconds": 0.5},
         inbox={"linger_seconds": 0},
     )
     direct = far.direct()
-    async with closed_at_the_end(direct), build.opened(settings) as house:
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(direct.close)
+        await far.unmark()
+        house = await closing.enter_async_context(build.opened(settings))
         yield Scene(house, data / "disk", direct)
-
-
-@asynccontextmanager
-async def closed_at_the_end(store: Store) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await store.close()
 
 
 async def _body(sound: bytes) -> AsyncIterator[bytes]:
