@@ -41,6 +41,7 @@ from soundkeep.copies.orphans import Comparer
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
 from soundkeep.copies.placement import Rules
+from soundkeep.copies.retrying import Retrier
 from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
@@ -110,6 +111,7 @@ class House:
     scrubber: Scrubber
     comparer: Comparer
     adopter: Adopter
+    retrier: Retrier
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -242,6 +244,13 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
                 settings.limits.file_bytes,
             ),
             scrubber=_make_scrubber(settings, keep, outages),
+            retrier=Retrier(
+                catalog,
+                stores,
+                carry_out=partial(frame.carry_out, _copying(every)),
+                holder=keep.holder,
+                lease_seconds=settings.worker.lease_seconds,
+            ),
         )
 
 
@@ -250,16 +259,19 @@ def _concurrency(settings: Settings, store: str) -> int:
     return (table and table.concurrency) or settings.worker.concurrency
 
 
+def _copying(every: tuple[Kind, ...]) -> Kind:
+    return next(kind for kind in every if kind.chore is Chore.COPY)
+
+
 def _make_migrator(
     settings: Settings, keep: Keep, frame: Frame, every: tuple[Kind, ...]
 ) -> Migrator:
     """What moves tracks between stores, with the same frame around each copy as a worker's."""
-    copying = next(kind for kind in every if kind.chore is Chore.COPY)
     return Migrator(
         keep.catalog,
         keep.stores,
         keep.rules,
-        carry_out=partial(frame.carry_out, copying),
+        carry_out=partial(frame.carry_out, _copying(every)),
         concurrency=partial(_concurrency, settings),
         holder=keep.holder,
         lease_seconds=settings.worker.lease_seconds,

@@ -509,7 +509,8 @@ class SpeechSettings(_Table):
         return engines
 
 
-AliasName: TypeAlias = Literal["vocalize", "temp-audio", "voice"]
+AliasName: TypeAlias = Literal["vocalize", "temp-audio", "voice", "sync-to-cdn", "retry-ipfs"]
+SPEAKING_ALIASES = frozenset({"vocalize", "voice"})
 
 
 class AliasesSettings(_Table):
@@ -522,7 +523,9 @@ class AliasesSettings(_Table):
 
     @model_validator(mode="after")
     def _answers_must_play(self) -> AliasesSettings:
-        speaking = sorted(set(self.enabled) - {"temp-audio"})
+        if "retry-ipfs" in self.anonymous:
+            raise ValueError("retry-ipfs is for who has the admin key")
+        speaking = sorted(SPEAKING_ALIASES & set(self.enabled))
         if speaking and not self.public:
             raise ValueError(
                 f"{speaking[0]} answers with addresses that everybody can play: "

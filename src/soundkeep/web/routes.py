@@ -55,6 +55,8 @@ ROUTES = (
     Route("POST OPTIONS", "/api/agents/vocalize", "an alias: say a text", guarded=False),
     Route("GET HEAD OPTIONS", "/api/temp-audio/{id}", "an alias: public sound", guarded=False),
     Route("GET POST OPTIONS", "/api/voice", "an alias: say a text, or find it", guarded=False),
+    Route("POST OPTIONS", "/functions/v1/sync-to-cdn", "an alias: push or withdraw", guarded=False),
+    Route("GET POST OPTIONS", "/api/admin/retry-ipfs", "an alias: retry now", guarded=False),
     Route("POST", "/openai/v1/audio/speech", "speech, as OpenAI's clients ask for it"),
     Route("GET", "/openai/v1/models", "models, as OpenAI's clients list them"),
     Route("GET", "/openai/v1/models/{model_id}", "one model"),
