@@ -16,6 +16,7 @@ import typer
 import soundkeep
 from soundkeep.cli import (
     adding,
+    adopting,
     examining,
     importing,
     migrating,
@@ -31,6 +32,7 @@ from soundkeep.cli import (
     standing,
     stores,
     syncing,
+    triggers,
 )
 from soundkeep.cli import settings as settings_verb
 from soundkeep.cli.failures import exit_code, sentence
@@ -56,6 +58,7 @@ app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
 app.command("migrate")(migrating.migrate)
+app.command("adopt")(adopting.adopt)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)
@@ -67,6 +70,7 @@ app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
 app.add_typer(plans.app, name="plans")
+app.add_typer(triggers.app, name="triggers")
 
 
 def main() -> None:

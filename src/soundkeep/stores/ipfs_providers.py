@@ -114,8 +114,8 @@ class Kubo(_Server):
 
     async def unpin(self, cid: Cid) -> None:
         answer = await self._ask("pin/rm", arg=str(cid))
-        if answer.status >= 300 and not answer.says("not pinned"):
-            raise answer.refusal()
+        if not answer.says("not pinned"):
+            answer.done()
 
     async def origins(self) -> Sequence[str]:
         """A node behind a router has none that help; then the service must find another way."""
@@ -183,8 +183,8 @@ class Pinata(_Server):
         for file in await self._named(cid):
             path = f"/v3/files/{self.network}/{quote(str(file['id']), safe='')}"
             answer = await self.requests.ask("DELETE", path)
-            if answer.status >= 300 and answer.status != 404:
-                raise answer.refusal()
+            if answer.status != 404:
+                answer.done()
 
     async def sign(self, url: str, signed_at: int, seconds: int) -> str:
         """The address of a private file as anybody can read it until then."""
@@ -226,10 +226,10 @@ class PinataLegacy(_Server):
 
     async def unpin(self, cid: Cid) -> None:
         answer = await self.requests.ask("DELETE", f"/pinning/unpin/{cid}")
-        if answer.status < 300 or answer.says("has_not_pinned") or answer.says("not pinned"):
+        if answer.says("has_not_pinned") or answer.says("not pinned"):
             return
         if answer.status != 404 or await self.held(cid):  # anybody says 404, also a wrong address
-            raise answer.refusal()
+            answer.done()
 
 
 # --- pinning services -----------------------------------------------------------------------
@@ -270,8 +270,8 @@ class PinningService(_Server):
         """Also what it is still fetching, and what it failed to fetch."""
         for request in await self._pins_of(cid, "queued,pinning,pinned,failed"):
             answer = await self.requests.ask("DELETE", _pin_path(request))
-            if answer.status >= 300 and answer.status != 404:
-                raise answer.refusal()
+            if answer.status != 404:
+                answer.done()
 
     async def _asked_for(self, cid: Cid, name: str, origins: Sequence[str]) -> Told:
         """A second request for one CID is a second pin at some services, and an error at others."""
