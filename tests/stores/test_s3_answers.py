@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from soundkeep.stores.s3_answers import Answered, NotAnAnswer
+from soundkeep.stores.s3_answers import Answered, NotAnAnswer, moment
 
 LIST = (
     '<?xml version="1.0" encoding="UTF-8"?>\n'
     '<ListBucketResult xmlns="http://s3"> <IsTruncated>false</IsTruncated>\n'
-    " <Contents><Key>a &amp; é</Key><Size>1</Size><LastModified>then</LastModified>"
+    " <Contents><Key>a &amp; é</Key><Size>1</Size><LastModified>2026-01-02T03:04:05Z</LastModified>"
     "<Owner><Key>not this</Key></Owner></Contents>\n"
     " <CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"
-    "<Contents><Key></Key><Size>2</Size><LastModified>now</LastModified></Contents>"
+    "<Contents><Key></Key><Size>2</Size><LastModified>2026-01-02T03:04:06Z</LastModified></Contents>"
     "</ListBucketResult>"
 ).encode()
 BOMB = (
@@ -78,3 +78,24 @@ def test_a_row_that_lacks_what_it_must_tell_is_refused() -> None:
 def test_an_answer_that_does_not_say_what_was_asked_is_refused() -> None:
     with pytest.raises(NotAnAnswer, match="IsTruncated"):
         read(b"<html><body>welcome</body></html>").expect("IsTruncated")
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("Contents", "<Key>x</Key><Size>many</Size><LastModified>2026-01-02</LastModified>"),
+        (
+            "Contents",
+            f"<Key>x</Key><Size>{'9' * 5000}</Size><LastModified>2026-01-02</LastModified>",
+        ),
+        ("Contents", "<Key>x</Key><Size>1</Size><LastModified>lately</LastModified>"),
+        ("Upload", "<Key>x</Key><UploadId>1</UploadId><Initiated></Initiated>"),
+    ],
+)
+def test_a_row_whose_numbers_or_times_are_none_is_no_answer(kind: str, row: str) -> None:
+    with pytest.raises(NotAnAnswer):
+        Answered().feed(f"<List><{kind}>{row}</{kind}></List>".encode())
+
+
+def test_a_time_without_a_zone_is_that_of_greenwich() -> None:
+    assert moment("2026-01-02T03:04:05") == moment("2026-01-02T03:04:05Z")

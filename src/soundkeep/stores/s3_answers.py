@@ -9,13 +9,21 @@ declare; what is no XML at all, such as the page of a network's log-in, is refus
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from xml.parsers import expat
 
-ROWS = {  # what must stand in them
-    "Contents": ("Key", "Size", "LastModified"),
-    "CommonPrefixes": ("Prefix",),
-    "Upload": ("Key", "UploadId", "Initiated"),
+
+def moment(text: str) -> datetime:
+    """A time that a row tells; UTC, if it names no zone. Raises `ValueError`."""
+    told = datetime.fromisoformat(text)
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+
+ROWS: dict[str, dict[str, Callable[[str], object]]] = {  # what must stand in them, and be read
+    "Contents": {"Key": str, "Size": int, "LastModified": moment},
+    "CommonPrefixes": {"Prefix": str},
+    "Upload": {"Key": str, "UploadId": str, "Initiated": moment},
 }
 
 Row = dict[str, str]
@@ -89,6 +97,7 @@ class Answered:
             self.words[name] = self._text
         else:
             _expect(ROWS[name], self._row)
+            _check(ROWS[name], self._row)
             self.rows[name].append(self._row)
             self._row = None
 
@@ -97,6 +106,14 @@ def _expect(names: Iterable[str], found: Row) -> None:
     for name in names:
         if name not in found:
             raise NotAnAnswer(f"it does not tell {name}")
+
+
+def _check(forms: Mapping[str, Callable[[str], object]], row: Row) -> None:
+    for name, form in forms.items():
+        try:
+            form(row[name])
+        except ValueError as error:
+            raise NotAnAnswer(f"{name} cannot be read") from error
 
 
 def _local(name: str) -> str:

@@ -11,11 +11,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from urllib.parse import unquote_plus
 
 from soundkeep.errors import PermissionDenied, Unavailable
-from soundkeep.stores.s3_answers import Answered, Row
+from soundkeep.stores.s3_answers import Answered, Row, moment
 from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_requests import Requests
 
@@ -136,7 +135,7 @@ class Listing:
 
 
 def _found(page: Answered, row: Row) -> Found:
-    modified_at = datetime.fromisoformat(row["LastModified"]).timestamp()
+    modified_at = moment(row["LastModified"]).timestamp()
     return Found(_name(page, row["Key"]), int(row["Size"]), row.get("ETag"), modified_at)
 
 

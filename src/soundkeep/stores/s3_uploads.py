@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 from soundkeep.digest import Digest
 from soundkeep.errors import StoreError
 from soundkeep.stores.interface import Source
+from soundkeep.stores.s3_answers import moment
 from soundkeep.stores.s3_checking import NOTE, WRONG, Checking
 from soundkeep.stores.s3_parts import Part, parts_of
 from soundkeep.stores.s3_requests import Requests
@@ -76,7 +77,7 @@ class Uploads:
         asked = {"uploads": "", "prefix": prefix}
         while page := await self._requests.ask("GET", "", "IsTruncated", asked, fine=NO_UPLOAD):
             for row in page.rows["Upload"]:
-                if datetime.fromisoformat(row["Initiated"]) <= before:
+                if moment(row["Initiated"]) <= before:
                     yield self._upload(row["Key"], row["UploadId"])
             markers = {marker: page.words.get(f"Next{name}", "") for marker, name in MARKERS}
             if page.words.get("IsTruncated") != "true" or markers.items() <= asked.items():
