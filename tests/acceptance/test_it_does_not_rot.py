@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,13 @@ from soundkeep.catalog import copies, scrubs
 from soundkeep.catalog.schema import copies as table
 from soundkeep.catalog.schema import now
 from soundkeep.catalog.tracks import Query
-from soundkeep.copies.scrubbing import Mode
+from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import CopyState, Lane, Track
 from soundkeep.settings import Settings
+from soundkeep.stores.interface import Stat, Store
+from soundkeep.stores.local import LocalStore
+from soundkeep.stores.wrappers import Wrapped
 from soundkeep.worker import Worker, settled
 from sounds import wav
 
@@ -201,6 +204,54 @@ async def test_a_store_that_is_out_says_nothing_about_its_copies(tmp_path: Path)
         for track in await scene.tracks():
             held = await scene.house.keep.catalog.read(copies.of_blob, track.blob.digest)
             assert {copy.state for copy in held} == {CopyState.PRESENT}
+
+
+@pytest.mark.parametrize("mode", ["read", "presence"])
+async def test_a_place_that_is_not_ours_says_nothing_about_our_copies(
+    tmp_path: Path, mode: str
+) -> None:
+    """Another disk was mounted there, or the address leads elsewhere: nothing is found there."""
+    async with opened(tmp_path / "data", 3, scrub=mode) as scene:
+        (scene.data / "one").rename(scene.data / "away")
+        other = LocalStore("other", scene.data / "one")
+        await other.write_marker("of another catalog")
+        await other.close()
+        [done] = await scene.house.scrubber.now(["one"])
+        assert (done.out, done.found) == (True, 0)
+        for track in await scene.tracks():
+            held = await scene.house.keep.catalog.read(copies.of_blob, track.blob.digest)
+            assert {copy.state for copy in held} == {CopyState.PRESENT}
+
+
+class Leaving(Wrapped):
+    """A store from which a copy goes, as it should, while it is looked at."""
+
+    def __init__(self, inner: Store, going: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(inner)
+        self._going = going
+
+    async def stat(self, locator: str) -> Stat | None:
+        await self._going()
+        return await super().stat(locator)
+
+
+async def test_a_copy_that_was_let_go_meanwhile_is_not_found_to_be_wrong(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", 1, scrub="presence") as scene:
+        [track] = await scene.tracks()
+        keep = scene.house.keep
+
+        async def delete() -> None:
+            await keep.remove(track.id)
+            assert await settled(scene.house, 60)
+
+        stores = {"one": Leaving(keep.stores["one"], delete)}
+        manners = Manners({"one": Mode.PRESENCE}, PERIOD, None)
+        scrubber = Scrubber(
+            keep.catalog, keep.copier, stores, scene.house.outages, manners, lambda _: 1
+        )
+        [done] = await scrubber.now(["one"])
+        assert done.found == 0
+        assert (await keep.catalog.read(scrubs.figures))["one"].found == 0
 
 
 async def test_no_day_reads_more_than_its_budget(tmp_path: Path) -> None:

@@ -164,6 +164,14 @@ def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
     return _found(tx, track.id)
 
 
+def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
+    """Remembers under which key of its own the track was found in a store, at its next revision."""
+    own_keys = json.dumps({**track.own_keys, store: key})
+    values = {"own_keys": own_keys, "revision": tracks.c.revision + 1}
+    tx.run(update(tracks).where(tracks.c.id == track.id).values(**values))
+    return _found(tx, track.id)
+
+
 def rise(tx: Tx, track: Track) -> Track:
     """The track at its next revision: something else that its sidecars tell has changed."""
     tx.run(update(tracks).where(tracks.c.id == track.id).values(revision=tracks.c.revision + 1))

@@ -131,8 +131,10 @@ async def _pages(store: Store) -> AsyncIterator[list[Stat]]:
         yield page
 
 
-def _look_again(tx: Tx, store: str, key: str) -> None:
-    """There is no orphan at this key any more; what is recorded there is made sure of."""
-    orphan_rows.forget(tx, store, key)
-    copies.doubt_at(tx, store, key, GONE)
-    sidecars.write_again_at(tx, store, key)
+def _look_again(tx: Tx, store: str, locator: str) -> None:
+    """There is no orphan of this name any more; what is recorded there is made sure of."""
+    orphan_rows.forget(tx, store, locator)
+    for key in copies.keys_at(tx, store, locator):
+        copies.doubt_at(tx, store, key, GONE)
+    for key in sidecars.keys_at(tx, store, locator):
+        sidecars.write_again_at(tx, store, key)

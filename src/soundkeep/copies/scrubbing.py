@@ -181,11 +181,11 @@ class Scrubber:
             scrubbed.unread += 1
             scrubbed.out = await self._outages.is_out(copy.store, error)
             return False
-        scrubbed.copies += 1
-        scrubbed.bytes += size_bytes if reads else 0
-        scrubbed.found += why is not None
         read = size_bytes if reads else 0
-        await self._catalog.write(_note, copy, read, why, self._manners.bytes_per_day)
+        found = await self._catalog.write(_note, copy, read, why, self._manners.bytes_per_day)
+        scrubbed.copies += 1
+        scrubbed.bytes += read
+        scrubbed.found += found
         return True
 
     async def _stat(self, store: Store, copy: Copy, size_bytes: int) -> str | None:
@@ -212,12 +212,15 @@ def _end(tx: Tx, name: str, token: str) -> None:
     scrubs.end_turn(tx, name, token)
 
 
-def _note(tx: Tx, copy: Copy, read: int, why: str | None, bytes_per_day: float | None) -> None:
+def _note(tx: Tx, copy: Copy, read: int, why: str | None, bytes_per_day: float | None) -> bool:
+    """Answers whether the copy is wrong. One that was let go meanwhile only went."""
     scrubs.note_read(tx, copy.store, read)
     if bytes_per_day and read:
         scrubs.pay(tx, read, bytes_per_day)
     if why is None:
         scrubs.note_seen(tx, copy)
-        return
-    copies.doubt(tx, copy.id, why)
+        return False
+    if not copies.doubt(tx, copy.id, why):
+        return False
     scrubs.note_find(tx, copy, why)
+    return True
