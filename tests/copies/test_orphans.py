@@ -16,11 +16,12 @@ from soundkeep.catalog import copies
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now, orphans
+from soundkeep.copies import orphans as orphans_module
 from soundkeep.copies.orphans import Comparer
 from soundkeep.digest import Digest
 from soundkeep.errors import Misconfigured, StoreError
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import CopyState, Lane, Track
+from soundkeep.model import CopyState, Lane, Track, Wish
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.stores.wrappers import Wrapped
@@ -180,6 +181,28 @@ async def test_a_row_whose_object_is_gone_is_listed_and_mended_on_request(
     assert {copy.state for copy in held} == {CopyState.PRESENT}, "looking changes nothing"
     await mend(house)
     assert file.read_bytes() == SOUND
+
+
+async def test_rows_without_an_object_are_looked_through_page_by_page(
+    house: House, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"blobs/gone-{number}" for number in range(5)]
+    for key in keys:
+        place = Place("disk", key)
+        await house.keep.catalog.write(
+            lambda tx, place=place: copies.record_present(
+                tx,
+                track.blob.digest,
+                place,
+                locator=place.key,
+                verified="t",
+                wish=Wish.KEEP,
+                due_in=0,
+            )
+        )
+    monkeypatch.setattr(orphans_module, "PAGE_OBJECTS", 2)
+    compared = await house.comparer.compare("disk")
+    assert sorted(copy.key for copy in compared.missing) == keys
 
 
 async def test_a_store_that_is_out_has_no_orphans_and_lacks_nothing(

@@ -105,11 +105,14 @@ class Comparer:
     ) -> None:
         """A list may be behind: the store is asked about each one that is not on it."""
         name = compared.store
-        held = await self._catalog.read(orphan_rows.present_between, name, after, upto, began)
-        for copy in held:
-            locator = copy.locator or copy.key
-            if locator not in listed and await self._stores[name].stat(locator) is None:
-                compared.missing.append(copy)
+        while page := await self._catalog.read(
+            orphan_rows.present_between, name, after, upto, began, PAGE_OBJECTS
+        ):
+            for copy in page:
+                locator = copy.locator or copy.key
+                if locator not in listed and await self._stores[name].stat(locator) is None:
+                    compared.missing.append(copy)
+            after = page[-1].key
 
     async def _orphans(self, name: str) -> AsyncIterator[Orphan]:
         after = ""
