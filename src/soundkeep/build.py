@@ -46,6 +46,7 @@ from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
 from soundkeep.intake import spool
+from soundkeep.intake.adopting import Adopter
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
@@ -108,6 +109,7 @@ class House:
     migrator: Migrator
     scrubber: Scrubber
     comparer: Comparer
+    adopter: Adopter
 
     def concurrency(self, store: str) -> int:
         """How many actions of one chore may run in a store at once."""
@@ -231,6 +233,14 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
             comparer=Comparer(catalog, stores),
+            adopter=Adopter(
+                catalog,
+                stores,
+                rules,
+                spooled,
+                Examiner(jail, settings.limits.types),
+                settings.limits.file_bytes,
+            ),
             scrubber=_make_scrubber(settings, keep, outages),
         )
 

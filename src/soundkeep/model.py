@@ -172,6 +172,7 @@ class Track:
     created_at: float
     revision: int
     asked: Mapping[str, Asked] = field(default_factory=dict)  # by store
+    own_keys: Mapping[str, str] = field(default_factory=dict)  # by store: where it was adopted
 
     @property
     def subject(self) -> Subject:
@@ -193,6 +194,7 @@ class SegmentName:
     revision: int = 0
     public: ClassVar[bool] = False
     asked: ClassVar[Mapping[str, Asked]] = {}
+    own_keys: ClassVar[Mapping[str, str]] = {}
 
     @property
     def subject(self) -> Subject | None:

@@ -98,3 +98,25 @@ def test_a_store_that_cannot_be_reached_is_out(tmp_path: Path) -> None:
 def test_a_store_that_is_not_set_is_named(tmp_path: Path) -> None:
     failed = program(tmp_path / "data")("stores", "init", "nope", fails=2)
     assert b"there is no store 'nope'" in failed.stderr
+
+
+def test_the_store_of_another_catalog_is_taken_over_only_by_name(tmp_path: Path) -> None:
+    shared = f'[stores.shelf]\nkind = "local"\npath = "{tmp_path / "shelf"}"\n'
+    policy = '[policy]\nkeep = ["shelf"]\n'
+    first = with_settings(tmp_path, shared + policy)
+    first("add", "-", "--id", "one", given=wav(5_000))
+    (tmp_path / "second").mkdir()
+    second = with_settings(tmp_path / "second", shared + policy)
+    refused = second("stores", "init", "shelf", fails=1).stderr
+    assert b"--take-over" in refused
+    assert not first.json("status")["stores"][0]["error"], "nothing was touched"
+
+    second("stores", "init", "shelf", "--take-over")
+    second("add", "-", "--id", "two", given=wav(6_000))
+    assert second.json("check")["passed"]
+    assert first.json("status")["stores"][0]["state"] == "out"
+
+    first("stores", "init", "shelf", "--take-over")
+    first("add", "-", "--id", "three", given=wav(7_000))
+    assert first.json("check")["passed"], "what it believed was looked at again"
+    assert first("get", "one", "--out", "-").stdout == wav(5_000)

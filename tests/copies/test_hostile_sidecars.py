@@ -15,7 +15,7 @@ import ledgers
 from copies.lost import ASKED, KEY, TRACK, Lost, a_house, about_to_be_lost, keep, written
 from reading.stage import noise
 from soundkeep.catalog import tracks
-from soundkeep.copies import rebuild
+from soundkeep.copies import taking
 from soundkeep.digest import Digest
 from soundkeep.speech.keys import canonical
 from soundkeep.stores.interface import MARKER_KEY, Key
@@ -106,7 +106,7 @@ async def test_json_that_is_meant_to_break_its_reader_is_left(lost: Lost, text: 
 async def test_a_sidecar_that_is_too_big_is_left(
     lost: Lost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebuild, "MAX_SIDECAR_BYTES", 20_000)
+    monkeypatch.setattr(taking, "MAX_SIDECAR_BYTES", 20_000)
     await two(lost)
     await lost.edit("tracks/t2.json", title="x" * 30_000)
     assert "no sidecar" in await left_of_two(lost)

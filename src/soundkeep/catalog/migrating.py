@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from soundkeep.errors import CatalogUnavailable
 
-HEAD = "0010"  # the newest revision
+HEAD = "0011"  # the newest revision
 ADVISORY_LOCK = 0x50554E44  # any number of our own
 
 

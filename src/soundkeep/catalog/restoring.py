@@ -51,6 +51,7 @@ def add_track(tx: Tx, track: Track) -> bool:
             metadata=json.dumps(track.metadata),
             words=words_of(track.title, track.path, track.id),
             asked=json.dumps(track.asked),
+            own_keys=json.dumps(track.own_keys),
             digest=track.blob.digest.raw,
             created_at=track.created_at,
             revision=track.revision,

@@ -58,6 +58,7 @@ def track_of(row: AnyRow) -> Track:
         created_at=row.created_at,
         revision=row.revision,
         asked={store: Asked(what) for store, what in json.loads(row.asked).items()},
+        own_keys=json.loads(row.own_keys),
     )
 
 

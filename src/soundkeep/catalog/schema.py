@@ -93,6 +93,7 @@ tracks = Table(
     Column("metadata", Text, nullable=False),  # JSON, as the application wrote it
     Column("words", Text, nullable=False),  # what search looks through; see search.py
     Column("asked", Text, nullable=False, server_default="{}"),  # JSON: store → `model.Asked`
+    Column("own_keys", Text, nullable=False, server_default="{}"),  # JSON: store → key
     Column("digest", LargeBinary(32), ForeignKey("blobs.digest"), nullable=False, index=True),
     Column("created_at", Double, nullable=False),
     Column("revision", Integer, nullable=False),

@@ -164,6 +164,14 @@ def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
     return _found(tx, track.id)
 
 
+def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
+    """Remembers under which key of its own the track was found in a store, at its next revision."""
+    own_keys = json.dumps({**track.own_keys, store: key})
+    values = {"own_keys": own_keys, "revision": tracks.c.revision + 1}
+    tx.run(update(tracks).where(tracks.c.id == track.id).values(**values))
+    return _found(tx, track.id)
+
+
 def unask(tx: Tx, track: Track, stores: Collection[str]) -> Track:
     """Forgets what was asked for of the track in these stores, at its next revision."""
     asked = {store: what for store, what in track.asked.items() if store not in stores}

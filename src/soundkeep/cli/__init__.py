@@ -16,6 +16,7 @@ import typer
 import soundkeep
 from soundkeep.cli import (
     adding,
+    adopting,
     examining,
     importing,
     migrating,
@@ -56,6 +57,7 @@ app.command("voices")(speaking.voices)
 app.command("rm")(removing.rm)
 app.command("sync")(syncing.sync)
 app.command("migrate")(migrating.migrate)
+app.command("adopt")(adopting.adopt)
 app.command("render")(rendering.render)
 app.command("status")(standing.status)
 app.command("check")(standing.check)

@@ -101,7 +101,7 @@ def get(
     id: Annotated[str, typer.Argument(help="The track's id.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write here; - is standard output."),
+        typer.Option("--out", "--output", "-o", help="Write here; - is standard output."),
     ] = None,
 ) -> None:
     """Get a track's bytes, verified: a whole file or none."""

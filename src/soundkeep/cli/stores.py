@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,12 +81,17 @@ async def _status(options: Options) -> Document:
 def init(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A store of the settings.")],
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also if another catalog has it: no more, then.")
+    ] = False,
 ) -> None:
     """Make what a store needs, mark it, and print what is left for a person to do."""
     options = options_of(context)
     settings = options.local_settings("stores init")
     _check_name(settings, name)
     script = run(options, _prepare(settings, name))
+    if take_over:
+        run(options, _take_over(settings, name))
     health = {store["name"]: store for store in run(options, _status(options))["stores"]}
     if health[name]["error"] is not None:
         complain(f"{name} is out: {health[name]['error']}")
@@ -103,6 +109,17 @@ async def _prepare(settings: Settings, name: str) -> str:
         return await store.prepare() if isinstance(store, Preparable) else ""
     finally:
         await store.close()
+
+
+async def _take_over(settings: Settings, name: str) -> None:
+    from soundkeep.build import opened_catalog  # noqa: PLC0415 - as below
+    from soundkeep.copies import marking  # noqa: PLC0415 - as below
+
+    async with AsyncExitStack() as closing:
+        catalog = await opened_catalog(settings, closing)
+        store = _made(settings, name)
+        closing.push_async_callback(store.close)
+        await marking.take_over(catalog, store, settings.stores[name].kind)
 
 
 @app.command("test")

@@ -34,7 +34,7 @@ class Front:
         """The track's own present copy in this store."""
         if not may_lie(track, self.rule):
             return None
-        key = str(self.rule.layout.key(track.blob, track))
+        key = str(self.rule.key(track.blob, track))
         return next((c for c in copies if c.store == self.name and c.key == key and _is(c)), None)
 
     def url(self, copy: Copy) -> str | None:

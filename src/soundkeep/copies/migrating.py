@@ -387,4 +387,4 @@ def _is_there(copy: Copy | None) -> bool:
 
 
 def _key(track: Track, route: _Route) -> str:
-    return str(route.target.layout.key(track.blob, track))
+    return str(route.target.key(track.blob, track))

@@ -2,10 +2,11 @@
 
 A store in `keep` gets every blob it may hold; a public one outside `keep` gets every public
 track. What a person asked for comes before both: a track withdrawn from a store is not placed
-there, one pushed to a store is. Visibility wins over all: a public store never gets anything of a
-private track. What a store cannot take (its `max_bytes`, its `types`) is not placed there, and
-nothing is placed in a store that is being drained. What was said is a private name too, and lies at
-`blobs/{digest}` whatever the layout.
+there, one pushed to a store is, and so is one that was adopted there, under the key it had.
+Visibility wins over all: a public store never gets anything of a private track. What a store cannot
+take (its `max_bytes`, its `types`) is not placed there, and nothing is placed in a store that is
+being drained. What was said is a private name too, and lies at `blobs/{digest}` whatever the
+layout.
 
 Where a track's or a segment's audio is placed, its sidecar is placed too, if the store is to have
 sidecars.
@@ -32,6 +33,8 @@ DEFAULT_SIDECAR_LAYOUT = "tracks/{track_id}.json"
 DEFAULT_SEGMENT_LAYOUT = "segments/{segment_key}.json"
 
 _WORD = re.compile(r"\{([a-z_]*)\}")
+_SEGMENT = "[^/]+"
+_READ_AS = {"digest": "[0-9a-f]{64}", "ext": "[^./]+", "path": ".+"}  # other words: `_SEGMENT`
 _SAMPLE = {
     "digest": "0" * 64,
     "track_id": "x",
@@ -117,6 +120,18 @@ class Layout:
         """Whether a key looks like one of these."""
         return re.fullmatch(self._pattern, key) is not None
 
+    def words_of(self, key: str) -> dict[str, str]:
+        """The words that a key of this layout was made of; none of a key that is no such one."""
+        found = re.fullmatch(_reading_pattern(self.text), key)
+        return found.groupdict() if found is not None else {}
+
+    def filled(self, words: Mapping[str, str]) -> Key | None:
+        """The key that these words make; None if some are missing, or make what no store takes."""
+        try:
+            return _fill(self.text, words)
+        except (KeyError, BadPath):
+            return None
+
     @property
     def _pattern(self) -> str:
         return "|".join(_pattern(text) for text in sorted({self.text, self.otherwise}))
@@ -158,6 +173,17 @@ def _pattern(text: str) -> str:
     return ".+".join(re.escape(part) for part in parts[::2])
 
 
+def _reading_pattern(text: str) -> str:
+    """The same with a group for each word, as it can be told from its neighbours."""
+    parts, seen = _WORD.split(text), set[str]()
+    pattern = re.escape(parts[0])
+    for word, after in zip(parts[1::2], parts[2::2], strict=True):
+        group = f"(?P={word})" if word in seen else f"(?P<{word}>{_READ_AS.get(word, _SEGMENT)})"
+        seen.add(word)
+        pattern += group + re.escape(after)
+    return pattern
+
+
 def _free_words(segment: str) -> list[str]:
     """The words in it that a person chooses."""
     return [word for word in _WORD.findall(segment) if word not in ("digest", "ext")]
@@ -181,9 +207,11 @@ class StoreRule:
     renditions: frozenset[str] = field(default=frozenset(), repr=False)  # formats
     draining: bool = False  # nothing is placed there, and what lies there is to leave
 
-    def audio_key(self, track: Track) -> Key:
-        """Where this track's sound lies, if the store has it."""
-        return self.layout.key(track.blob, track)
+    def key(self, blob: Blob, name: Name) -> Key:
+        """Where the blob lies under this name, if the store has it: where it was adopted, else by
+        the layout."""
+        own_key = name.own_keys.get(self.name)
+        return self.layout.key(blob, name) if own_key is None else Key(own_key)
 
     def sidecar_key(self, track: Track) -> Key | None:
         """Where this track's sidecar lies, if the store has its sound; None if it has none."""
@@ -293,7 +321,7 @@ def _checked(name: str, formats: Collection[str]) -> Collection[str]:
 def place(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]:
     """Every (store, key) where a blob with these names belongs."""
     return frozenset(
-        Place(store.name, str(store.layout.key(blob, name)))
+        Place(store.name, str(store.key(blob, name)))
         for store in rules.stores
         if store.takes(blob)
         for name in names
@@ -308,7 +336,7 @@ def place_sidecars(blob: Blob, names: Collection[Name], rules: Rules) -> frozens
             store=store.name,
             key=str(key),
             subject=subject,
-            audio_key=str(store.layout.key(blob, name)),
+            audio_key=str(store.key(blob, name)),
             public=store.public,
             revision=name.revision,
         )
@@ -340,7 +368,7 @@ def renditions_of(track: Track, rules: Rules) -> frozenset[str]:
 def allowed(blob: Blob, names: Collection[Name], rules: Rules) -> frozenset[Place]:
     """Every (store, key) where a blob with these names may lie, placed there or not."""
     return frozenset(
-        Place(store.name, str(store.layout.key(blob, name)))
+        Place(store.name, str(store.key(blob, name)))
         for store in rules.stores
         for name in names
         if may_lie(name, store)
@@ -363,5 +391,9 @@ def refused(blob: Blob, rules: Rules) -> tuple[str, ...]:
 
 def _belongs(name: Name, store: StoreRule, keep: Collection[str]) -> bool:
     """Whether settings or a person place this name in the store."""
-    placed = store.public or store.name in keep or name.asked.get(store.name) is Asked.PUSHED
-    return placed and not store.draining and may_lie(name, store)
+    is_asked = name.asked.get(store.name) is Asked.PUSHED or store.name in name.own_keys
+    return (
+        (store.public or store.name in keep or is_asked)
+        and not store.draining
+        and may_lie(name, store)
+    )

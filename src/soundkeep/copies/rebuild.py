@@ -22,52 +22,36 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record, TrackRecord
 from soundkeep.catalog.tracks import MAX_PAGE, Query
 from soundkeep.copies import planning
-from soundkeep.copies.copying import READ_BACK
 from soundkeep.copies.placement import Layout, Rules, StoreRule
 from soundkeep.copies.sidecar_form import Form, Parsed, TrackForm, parse, sidecar_bytes
 from soundkeep.copies.sidecar_reading import blob_of, record_of
+from soundkeep.copies.taking import (
+    ENDS_ALL,
+    Leftovers,
+    each_of,
+    read_sidecar,
+    record_read,
+)
 from soundkeep.digest import Digest, Fingerprint, Hasher
 from soundkeep.errors import (
     BadInput,
-    CatalogUnavailable,
     Conflict,
-    DiskFull,
     NotFound,
     SoundkeepError,
-    TooLarge,
 )
-from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track, Wish
+from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track
 from soundkeep.stores.interface import RESERVED_PREFIX, Key, Store
 
 FACT = "rebuilt"  # its presence says that the catalog was made by a rebuild
-AT_ONCE = 8  # sidecars in hand, each with its sound
-MAX_SIDECAR_BYTES = 64 * 1024 * 1024
-REMEMBERED = 1000  # of those that were left, by name
-ENDS_ALL = (CatalogUnavailable, DiskFull)
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A sidecar that was not taken, and why."""
-
-    key: str
-    why: str
 
 
 @dataclass(slots=True)
-class Tally:
+class Tally(Leftovers):
     """What became of the sidecars of a store."""
 
     taken: dict[SubjectKind, int] = field(default_factory=lambda: dict.fromkeys(SubjectKind, 0))
     there: dict[SubjectKind, int] = field(default_factory=lambda: dict.fromkeys(SubjectKind, 0))
-    left: list[Left] = field(default_factory=list)  # the first of them
-    left_count: int = 0
     bytes_read: int = 0
-
-    def leave(self, key: str, why: str) -> None:
-        self.left_count += 1
-        if len(self.left) < REMEMBERED:
-            self.left.append(Left(key, " ".join(why.split())))
 
 
 class Rebuild:
@@ -95,19 +79,7 @@ class Rebuild:
         Raises what keeps the store from being listed, `CatalogUnavailable` and `DiskFull`.
         """
         await self._catalog.write(facts.write, FACT, {"from": self._store.name})
-        places = asyncio.Semaphore(AT_ONCE)
-
-        def ended(_: asyncio.Task[None]) -> None:
-            places.release()
-            done()
-
-        try:
-            async with asyncio.TaskGroup() as group, aclosing(self._sidecars()) as keys:
-                async for key in keys:
-                    await places.acquire()
-                    group.create_task(self._take(key)).add_done_callback(ended)
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
+        await each_of(self._sidecars(), self._take, done)
         return self.tally
 
     # --- finding ----------------------------------------------------------------------------
@@ -142,7 +114,7 @@ class Rebuild:
         except ENDS_ALL:
             raise
         except SoundkeepError as error:
-            self.tally.leave(key, str(error))
+            self.tally.leave(key, error)
 
     async def _taken(self, key: str) -> None:
         """Sidecars that tell of one sound take turns: it is read for the first of them."""
@@ -156,13 +128,7 @@ class Rebuild:
         counted[record.subject.kind] += 1
 
     async def _parsed(self, key: str) -> tuple[Parsed, bytes]:
-        data = bytearray()
-        async with aclosing(self._store.open(key)) as pieces:
-            async for piece in pieces:
-                data += piece
-                if len(data) > MAX_SIDECAR_BYTES:
-                    raise TooLarge(f"more than {MAX_SIDECAR_BYTES} bytes are no sidecar")
-        whole = bytes(data)
+        whole = await read_sidecar(self._store, key)
         return parse(whole), whole
 
     async def _blob(self, form: Form) -> Blob:
@@ -240,7 +206,7 @@ def _write(tx: Tx, record: Record, place: Place, sidecar: str | None, rules: Rul
         is_new = _write_track(tx, record)
     else:
         is_new = restoring.add_segment(tx, record)
-    _write_copy(tx, record.blob, place)
+    record_read(tx, record.blob, place, place.key)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     if sidecar is not None:
         sidecars.found_written(tx, place.store, sidecar, record.revision)
@@ -254,16 +220,3 @@ def _write_track(tx: Tx, record: TrackRecord) -> bool:
     if record.rendition_of is not None:
         restoring.add_rendition(tx, record.rendition_of, record.track.id)
     return is_new
-
-
-def _write_copy(tx: Tx, blob: Blob, place: Place) -> None:
-    """The copy that was just read: what another store's rebuild wanted here is here."""
-    for copy in copies.of_blob(tx, blob.digest):
-        if (copy.store, copy.key) == (place.store, place.key):
-            copies.note_found(tx, copy, locator=place.key, verified=READ_BACK)
-            return
-    if not copies.unknown_keys(tx, place.store, [place.key]):
-        raise Conflict(f"the catalog has another sound at {place.key}")
-    copies.record_present(
-        tx, blob.digest, place, locator=place.key, verified=READ_BACK, wish=Wish.KEEP, due_in=0
-    )

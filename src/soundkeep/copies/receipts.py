@@ -47,7 +47,7 @@ def replan_noting(tx: Tx, track: Track, rules: Rules, names_before: list[Track])
 
 def _is_of(track: Track, copy: Copy, rule: StoreRule) -> bool:
     """Whether the copy lies under the track's own key, which another name may share."""
-    return copy.key == str(rule.layout.key(track.blob, track))
+    return copy.key == str(rule.key(track.blob, track))
 
 
 def _line(copy: Copy) -> tuple[str, str, int | None, Removal]:

@@ -32,7 +32,7 @@ from soundkeep.shown import when
 FIELD = "soundkeep"
 VERSION = 1
 MEDIA_TYPE = "application/json"
-PRIVATE = ("owner", "speeches")  # fields that public stores do not get
+PRIVATE = ("owner", "own_keys", "speeches")  # fields that public stores do not get
 
 # What the columns of any catalog can hold.
 Small = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
@@ -93,6 +93,7 @@ class TrackForm(SoundForm, kw_only=True):
     created_at: str
     revision: Small
     asked: dict[str, Asked]
+    own_keys: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent where there are none
     rendition_of: RenditionForm | None = None
     speeches: list[SpeechForm] = []
 
@@ -182,6 +183,7 @@ def _track_form(record: TrackRecord, key: str) -> TrackForm:
         created_at=_when(track.created_at),
         revision=track.revision,
         asked=dict(track.asked),
+        own_keys=dict(track.own_keys) or msgspec.UNSET,
         rendition_of=_rendition_form(record.rendition_of),
         speeches=[_speech_form(each) for each in record.speeches],
     )

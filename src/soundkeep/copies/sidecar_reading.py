@@ -36,6 +36,7 @@ from soundkeep.model import (
     track_id,
     track_path,
 )
+from soundkeep.stores.interface import Key
 
 YEAR_9999_SECONDS = 253_370_764_800.0
 
@@ -90,6 +91,7 @@ def _track_record(form: TrackForm, parsed: Parsed, blob: Blob) -> TrackRecord:
         created_at=_seconds(form.created_at),
         revision=form.revision,
         asked=form.asked,
+        own_keys={store: str(Key(key)) for store, key in (form.own_keys or {}).items()},
     )
     made = form.rendition_of
     return TrackRecord(

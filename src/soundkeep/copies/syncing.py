@@ -233,4 +233,4 @@ def _due_to_be_rid_of(going: Collection[Copy], sidecar: Sidecar | None) -> tuple
 
 
 def _key(track: Track, rule: StoreRule) -> str:
-    return str(rule.layout.key(track.blob, track))
+    return str(rule.key(track.blob, track))

@@ -237,11 +237,11 @@ def _name(
 ) -> tuple[Track, Difference | None]:
     """The track, and what its new name changes about the blob's copies; None if it is the track
     that this upload repeats."""
-    existing = _of_id(tx, new.id, blob) if new.id else None
-    wished = _wished(new, blob, existing)
-    if existing is not None and (wished.path, wished.owner) != (existing.path, existing.owner):
+    existing = of_id(tx, new.id, blob) if new.id else None
+    wish = wished(new, blob, existing)
+    if existing is not None and (wish.path, wish.owner) != (existing.path, existing.owner):
         raise IdTaken(f"the id {new.id} already names {existing.path!r}")
-    there = existing or tracks.at_path(tx, wished.owner, wished.path)
+    there = existing or tracks.at_path(tx, wish.owner, wish.path)
     if there is not None and there.blob.digest == blob.digest:
         if new.id not in (None, there.id):
             raise IdTaken(f"{there.path!r} with this audio is already the track {there.id}")
@@ -249,12 +249,12 @@ def _name(
     if there is not None:
         _clear_path(tx, there, rules, replace=new.replace)
     names = planning.names_of(tx, blob.digest) if held else []  # a blob with a name has copies
-    track = tracks.add(tx, wished, reborn=new.id is not None)
+    track = tracks.add(tx, wish, reborn=new.id is not None)
     after = place(blob, [*names, track], rules)
     return track, difference(held, after, place(blob, names, rules), rules.drained)
 
 
-def _of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:
+def of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:
     """The track of a chosen id, which is remembered with its audio for ever."""
     track, stone = tracks.find(tx, track_id), tracks.tombstone(tx, track_id)
     digest = track.blob.digest if track else stone.digest if stone else None
@@ -263,7 +263,8 @@ def _of_id(tx: Tx, track_id: str, blob: Blob) -> Track | None:
     return track
 
 
-def _wished(new: NewTrack, blob: Blob, existing: Track | None) -> Track:
+def wished(new: NewTrack, blob: Blob, existing: Track | None = None) -> Track:
+    """The track that the uploader means."""
     track_id = new.id or new_track_id()
     path = new.path or (existing.path if existing else f"{track_id}.{blob.sound.extension}")
     title = new.title or blob.sound.tags.get("title") or PurePosixPath(path).stem

@@ -93,6 +93,14 @@ class Told:
             raise self._error(ELSEWHERE)
         return self.json
 
+    def done(self) -> None:
+        """Raises unless it was done, whatever else is said of it: what a refusal means, or that a
+        page for people came, which does nothing."""
+        if self.status >= 300:
+            raise self.refusal()
+        if self.raw.lstrip().startswith(b"<"):
+            raise self._error(ELSEWHERE)
+
     def refusal(self) -> StoreError:
         """What it means that it was not done."""
         by_words = (meaning for words, meaning in BY_WORDS.items() if self.says(words))
