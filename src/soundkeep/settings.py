@@ -509,7 +509,8 @@ class SpeechSettings(_Table):
         return engines
 
 
-AliasName: TypeAlias = Literal["vocalize", "temp-audio", "voice"]
+AliasName: TypeAlias = Literal["vocalize", "temp-audio", "voice", "sync-to-cdn", "retry-ipfs"]
+SPEAKING_ALIASES = frozenset({"vocalize", "voice"})
 
 
 class AliasesSettings(_Table):
@@ -522,7 +523,9 @@ class AliasesSettings(_Table):
 
     @model_validator(mode="after")
     def _answers_must_play(self) -> AliasesSettings:
-        speaking = sorted(set(self.enabled) - {"temp-audio"})
+        if "retry-ipfs" in self.anonymous:
+            raise ValueError("retry-ipfs is for who has the admin key")
+        speaking = sorted(SPEAKING_ALIASES & set(self.enabled))
         if speaking and not self.public:
             raise ValueError(
                 f"{speaking[0]} answers with addresses that everybody can play: "
@@ -543,6 +546,12 @@ class OutboundSettings(_Table):
         for network in allow:
             ip_network(network)  # its ValueError says what is wrong
         return allow
+
+
+class HookSettings(_Table):
+    """Another program that may ask for things by signed requests."""
+
+    secret: SecretReference
 
 
 def _default_stores() -> dict[str, Any]:
@@ -577,6 +586,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     aliases: AliasesSettings = AliasesSettings()
     outbound: OutboundSettings = OutboundSettings()
+    hooks: dict[str, HookSettings] = Field(default_factory=dict)
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 
     @model_validator(mode="after")

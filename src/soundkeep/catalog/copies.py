@@ -135,6 +135,18 @@ def missing(tx: Tx, limit: int) -> list[Copy]:
     return [copy_of(row) for row in tx.run(rows)]
 
 
+def wanted_in(tx: Tx, stores: Collection[str], limit: int) -> list[Copy]:
+    """Placed copies of these stores that are still to be written, in the order they were
+    recorded."""
+    rows = (
+        select_copies()
+        .where(copies.c.store.in_(sorted(stores)), copies.c.chore == Chore.COPY.value)
+        .order_by(copies.c.id)
+        .limit(limit)
+    )
+    return [copy_of(row) for row in tx.run(rows)]
+
+
 def find(tx: Tx, copy_id: int) -> Copy | None:
     """One copy."""
     row = tx.run(select_copies().where(copies.c.id == copy_id)).first()

@@ -21,14 +21,14 @@ from typing import Annotated
 import typer
 from rich.progress import Progress, TaskID
 
-from soundkeep.cli import tables
+from soundkeep.cli import attaching, tables
 from soundkeep.cli.adding import OF_ONE_FILE
 from soundkeep.cli.failures import FAILED, sentence
 from soundkeep.cli.options import Options, options_of, run
 from soundkeep.cli.output import byte_progress, complain, printable, say, size
 from soundkeep.cli.service import Document, Service
 from soundkeep.errors import SettingsError
-from soundkeep.intake.folder import Found, walk
+from soundkeep.intake.folder import By, Found, walk
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import DEFAULT_OWNER, Visibility, owner_name, track_path
 
@@ -61,6 +61,10 @@ def import_(
     model: Annotated[str | None, typer.Option(help="With what, if no column says.")] = None,
     voice: Annotated[str | None, typer.Option(help="In which voice, likewise.")] = None,
     collection: Annotated[str | None, typer.Option(help="In which collection, likewise.")] = None,
+    attach: Annotated[
+        By | None,
+        typer.Option(help="Give files to tracks, or lines, that are there: by id or by name."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Of a table: only count what would be taken.")
     ] = False,
@@ -80,13 +84,17 @@ def import_(
             "collection": collection,
         }
         folder = files or (csv.parent if csv is not None else Path())
-        reading = tables.Reading(found, map_ or [], tables.given(defaults), folder, dry_run)
+        reading = tables.Reading(found, map_ or [], tables.given(defaults), folder, dry_run, attach)
         taking = tables.take_all(options.local_settings("import --csv"), reading, batch)
         if not run(options, taking):
             raise typer.Exit(FAILED)
         return
     if not directory.is_dir():
         raise SettingsError(f"{directory} is no directory")
+    if attach is not None:
+        if not run(options, attaching.attach_all(options, directory, attach)):
+            raise typer.Exit(FAILED)
+        return
     importing = Importing(
         directory, prefix, NewTrack(owner=owner_name(owner), visibility=visibility), pause
     )

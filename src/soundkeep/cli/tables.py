@@ -11,12 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from soundkeep.cli.failures import sentence
 from soundkeep.cli.output import complain, printable, say
 from soundkeep.errors import CatalogUnavailable, DiskFull, SettingsError, SoundkeepError
+from soundkeep.intake.folder import By, Named
 from soundkeep.settings import Settings, database_url
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Reading:
     defaults: Mapping[str, str]
     folder: Path
     dry_run: bool
+    attach: By | None = None  # a line without audio has the file in `folder` that is called so
 
 
 def opened(csv: Path | None, database: str | None, table: str | None) -> Table:
@@ -58,22 +60,24 @@ async def take_all(settings: Settings, reading: Reading, places: int) -> bool:
     """Takes every line, so many at once; answers whether all could be taken."""
     from soundkeep.build import opened as opened_house  # noqa: PLC0415 - as in `Options.service`
 
-    tally = _Tally()
-    async with _columns(reading) as mapped, opened_house(settings) as house:
+    tally, files = _Tally(), _Files(reading)
+    async with _columns(reading, files) as mapped, opened_house(settings) as house:
         await _Taking(house, reading, mapped, tally).run(places)
         if not reading.dry_run:
             await _settled(house)
     tally.say(dry_run=reading.dry_run)
+    files.say()
     return not tally.refused
 
 
 @asynccontextmanager
-async def _columns(reading: Reading) -> AsyncIterator[Mapped]:
+async def _columns(reading: Reading, files: _Files) -> AsyncIterator[Mapped]:
     from soundkeep.speech.tables import Mapped  # noqa: PLC0415
 
     try:
         await reading.table.open()
-        yield Mapped(reading.table.columns, _said(reading.said), reading.defaults)
+        said = _said(reading.said)
+        yield Mapped(reading.table.columns, said, reading.defaults, files.find_file)
     finally:
         await reading.table.close()
 
@@ -101,6 +105,26 @@ async def _settled(house: House) -> None:
             complain("copies are still to be made: `soundkeep status` says where they stand")
     finally:
         await worker.stop(SETTLE_SECONDS)
+
+
+class _Files:
+    """The files that lines without audio are given, if they are to be given any."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._by = reading.attach
+        self._named = Named(reading.folder) if reading.attach is not None else None
+        self.find_file = self._find if self._named is not None else None
+
+    def _find(self, id_: str | None, title: str | None, path: str | None) -> str:
+        assert self._named is not None
+        if self._by is By.ID:
+            return self._named.take(id_)
+        return self._named.take(title, PurePosixPath(path).name if path else None)
+
+    def say(self) -> None:
+        """The files that no line was without."""
+        for name in self._named.left() if self._named is not None else ():
+            say(f"no line is without audio for  {printable(name)}")
 
 
 @dataclass(slots=True)

@@ -8,9 +8,20 @@ entered: their files are met where they really are.
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+from soundkeep.errors import BadInput
+
+
+class By(StrEnum):
+    """How a file is told to which track it belongs."""
+
+    ID = "id"
+    NAME = "name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,39 @@ class Found:
     name: str
     size_bytes: int = 0
     refusal: str = ""
+
+
+class Named:
+    """The files of a tree by what they are called, with and without their extension; and which of
+    them nobody has asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self._found: dict[str, set[str]] = defaultdict(set)
+        for file in walk(root):
+            if not file.refusal:
+                for name in names_of(file.name):
+                    self._found[name].add(file.name)
+        self._taken: set[str] = set()
+
+    def take(self, *names: str | None) -> str:
+        """The one file that has the first of these names that any file has. Raises `BadInput`."""
+        for name in filter(None, names):
+            files = self._found.get(name, ())
+            if len(files) > 1:
+                raise BadInput(f"several files are called {name!r}: {', '.join(sorted(files))}")
+            for file in files:
+                self._taken.add(file)
+                return file
+        raise BadInput("it has no audio, and no file is called so")
+
+    def left(self) -> list[str]:
+        """Those that nobody took."""
+        return sorted(set().union(*self._found.values()) - self._taken)
+
+
+def names_of(path: str) -> frozenset[str]:
+    """What a file or a track at this path is called: with its extension, and without."""
+    return frozenset({PurePosixPath(path).name, PurePosixPath(path).stem})
 
 
 def walk(root: Path, without: Collection[Path] = ()) -> Iterator[Found]:

@@ -14,13 +14,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -109,12 +109,20 @@ class Entry:
         return isinstance(self.audio, str) and self.audio.startswith(("http://", "https://"))
 
 
+FindFile: TypeAlias = Callable[[str | None, str | None, str | None], str]
+
+
 class Mapped:
     """Which columns a table has, and what each means. Raises `SettingsError` if that is nothing."""
 
     def __init__(
-        self, columns: Iterable[str], said: Mapping[str, str], defaults: Mapping[str, str]
+        self,
+        columns: Iterable[str],
+        said: Mapping[str, str],
+        defaults: Mapping[str, str],
+        find_file: FindFile | None = None,
     ) -> None:
+        """`find_file` finds the file of a line that has no audio, by its id, title and path."""
         there = list(columns)
         for column, name in said.items():
             if column not in there:
@@ -127,7 +135,8 @@ class Mapped:
             for name in FIELDS
         }
         self._defaults = defaults
-        if not self._columns["audio"]:
+        self._find_file = find_file
+        if not self._columns["audio"] and find_file is None:
             raise SettingsError(f"say by --map which column has the audio: {', '.join(there)}")
         if not any(self._columns[name] for name in ("key", "text", "id")):
             raise SettingsError("say by --map which column is the key, the text or the id")
@@ -136,12 +145,12 @@ class Mapped:
         """What the line says. Raises `BadInput`."""
         metadata = _metadata(self._first(line, "metadata"))
         key, audio = self._text(line, "key"), self._first(line, "audio")
-        if audio is None:
-            raise BadInput("it has no audio")
         if key is not None and (len(key) > MAX_KEY_CHARS or not key.isprintable()):
             raise BadInput(f"a key has at most {MAX_KEY_CHARS} printable characters")
         id_, path, title = (self._text(line, name) for name in ("id", "path", "title"))
         collection = self._text(line, "collection")
+        if audio is None:
+            audio = self._file(id_, title, path)
         entry = Entry(
             key=key,
             text=self._text(line, "text"),
@@ -159,6 +168,11 @@ class Mapped:
         if not (entry.key or entry.text or entry.id):
             raise BadInput("it has no key, no text and no id")
         return entry
+
+    def _file(self, id_: str | None, title: str | None, path: str | None) -> str:
+        if self._find_file is None:
+            raise BadInput("it has no audio")
+        return self._find_file(id_, title, path)
 
     def _speech(self, line: Line) -> dict[str, Any]:
         names = ("voice", "engine", "model", "language")

@@ -45,6 +45,7 @@ from soundkeep.stores.http_service import (
     Meaning,
     Phases,
     new_session,
+    parsed,
     retry_after,
     start_of,
     translated,
@@ -53,7 +54,6 @@ from soundkeep.stores.http_service import (
 ANSWER_BYTES = 16 * 1024 * 1024
 ERROR_BYTES = 16 * 1024
 PIECE_BYTES = 64 * 1024  # of a request; each has its own time
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 Statement = ClauseElement | CreateTable
 Value = int | float | str | bytes | None
@@ -194,8 +194,8 @@ class Hrana:
 
     def _json(self, answer: ClientResponse, body: bytes) -> Any:
         try:
-            return msgspec.json.decode(body)
-        except UNREADABLE as error:
+            return parsed(body)
+        except ValueError as error:
             if "html" in answer.content_type:
                 raise self._error(NO_HRANA, "HTML") from error
             raise self._error(CUT, "") from error
@@ -301,9 +301,9 @@ def _by_code(code: str) -> Meaning | None:
 def _code_in(body: bytes) -> str:
     """That of an `Error` of the protocol, or of what the service wraps around one."""
     try:
-        said = msgspec.json.decode(body)
+        said = parsed(body)
         code = said.get("code") or said["error"]["code"]
-    except (*UNREADABLE, AttributeError, KeyError, TypeError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return ""
     return code if isinstance(code, str) and _CODE.match(code) else ""
 

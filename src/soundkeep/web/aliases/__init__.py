@@ -10,12 +10,14 @@ from collections.abc import Collection, Mapping
 
 from fastapi import APIRouter
 
-from soundkeep.web.aliases import temp_audio, vocalize, voice
+from soundkeep.web.aliases import retry_ipfs, sync_to_cdn, temp_audio, vocalize, voice
 
 ALIASES: Mapping[str, APIRouter] = {
     "vocalize": vocalize.router,
     "temp-audio": temp_audio.router,
     "voice": voice.router,
+    "sync-to-cdn": sync_to_cdn.router,
+    "retry-ipfs": retry_ipfs.router,
 }
 
 
