@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now
-from soundkeep.copies import draining, passes
+from soundkeep.copies import draining, forgetting, passes
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchStore, StoreNeeded
@@ -130,22 +131,22 @@ async def test_one_process_at_a_time_scrubs_a_store_oldest_first(catalog: Catalo
         await catalog.write(lambda tx, r=row, d=days: tx.run(r.values(verified_at=now() - d * DAY)))
     before = await catalog.read(Tx.now) - DAY / 2
     due = await catalog.read(scrubs.oldest, "disk", before, 10, presence=False)
-    assert [copy.digest for copy, _ in due] == [blob.digest for blob in BLOBS[:0:-1]]
+    assert [each.copy.digest for each in due] == [blob.digest for blob in BLOBS[:0:-1]]
     await catalog.write(scrubs.note_pass, "disk")
     assert (await catalog.read(scrubs.figures))["disk"].full_pass_at is None
-    for copy, size_bytes in due:
-        await catalog.write(scrubs.note_seen, copy)
-        await catalog.write(scrubs.note_read, "disk", size_bytes)
-    await catalog.write(scrubs.note_find, due[0][0], "rotten")
+    for each in due:
+        await catalog.write(scrubs.note_seen, each.copy)
+        await catalog.write(scrubs.note_read, "disk", each.size_bytes)
+    await catalog.write(scrubs.note_find, due[0].copy, "rotten")
     first = await catalog.read(scrubs.oldest, "disk", before + DAY, 10, presence=True)
-    for copy, _ in first:
-        await catalog.write(scrubs.note_seen, copy)
+    for each in first:
+        await catalog.write(scrubs.note_seen, each.copy)
     await catalog.write(scrubs.note_pass, "disk")
     figures = (await catalog.read(scrubs.figures))["disk"]
     assert figures.full_pass_at is not None
     assert (figures.copies_read, figures.bytes_read) == (3, 27)
     assert (figures.found, figures.healed) == (1, 0)
-    await catalog.write(scrubs.note_healed, due[0][0].id)
+    await catalog.write(scrubs.note_healed, due[0].copy.id)
     [find] = await catalog.read(scrubs.found_since, 0.0)
     assert (find.why, find.healed_at is not None) == ("rotten", True)
     await catalog.write(scrubs.end_turn, "disk", "mine")
@@ -166,6 +167,26 @@ async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog)
     assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
     assert await catalog.read(orphans.unknown, "disk", [held, "stray"]) == {"stray"}
-    present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60)
+    present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)
     assert {copy.state for copy in present} == {CopyState.PRESENT}
     assert len(present) == 3
+
+
+async def test_what_came_to_a_store_while_it_was_forgotten_is_forgotten_too(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process whose settings still have it: no row of a store that nobody knows may stay."""
+    last_page, came = forgetting._forget_page, [False]
+
+    def page(tx: Tx, name: str, *rest: Any) -> str | None:
+        after = last_page(tx, name, *rest)
+        if after is None and not came[0]:
+            came[0] = True
+            ledgers.add_present(tx, BLOBS[0], name)
+        return after
+
+    monkeypatch.setattr(forgetting, "_forget_page", page)
+    await Forgetter(catalog, LAW, LAW.stores).forget("old")
+    assert came[0]
+    assert await catalog.read(copies.by_key, "old", "", 9) == []
+    assert "old" not in await catalog.read(store_rows.known)

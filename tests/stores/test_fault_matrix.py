@@ -59,7 +59,7 @@ from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.testing.contract import listed, read
-from soundkeep.worker import settled
+from soundkeep.worker import Worker
 from sounds import wav
 from stores.far_verbs import (
     BEGIN_WITHOUT,
@@ -299,6 +299,7 @@ class Scene:
     """A house, what lies in its disk, and the sounds that it must never lose."""
 
     house: House
+    worker: Worker
     disk: Path
     direct: Store
     sounds: dict[str, bytes] = field(default_factory=dict)  # by the track's id
@@ -334,9 +335,9 @@ class Scene:
             return None
 
     async def works(self, seconds: float) -> None:
-        """As a worker does, for as long as there is something to do."""
+        """Lets the worker do what is due."""
         await self.house.keep.retry()
-        await settled(self.house, seconds)
+        await self.worker.settle(seconds)
 
     async def age(self) -> None:
         """What was proven of the far copies was too long ago for the copy law."""
@@ -438,7 +439,10 @@ async def living(far: Far, data: Path) -> AsyncIterator[Scene]:
         closing.push_async_callback(direct.close)
         await far.unmark()
         house = await closing.enter_async_context(build.opened(settings))
-        yield Scene(house, data / "disk", direct)
+        worker = Worker(house, resident=False)
+        worker.start()
+        closing.push_async_callback(worker.stop, 5)
+        yield Scene(house, worker, data / "disk", direct)
 
 
 async def _body(sound: bytes) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ from soundkeep.model import Copy, CopyState, Track, Wish
 
 PAGE_COPIES = 200
 MOST_NAMED = 100
+MOST_PASSES = 5  # while others go on writing there
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,13 @@ class Forgetter:
         """Forgets the store. Raises as `look` does, and `StoreNeeded` if something turns out to be
         needed, unless `needed_too`. One that was interrupted is called again."""
         await self._check(name)
-        after: str | None = ""
-        while after is not None:
-            after = await self.catalog.write(_forget_page, name, after, self.law, needed_too)
-        await self.catalog.write(_forget_store, name)
+        for _ in range(MOST_PASSES):
+            after: str | None = ""
+            while after is not None:
+                after = await self.catalog.write(_forget_page, name, after, self.law, needed_too)
+            if await self.catalog.write(_forget_store, name):
+                return
+        raise StoreNeeded(f"{name} is still in use: end the processes whose settings have it")
 
     async def _check(self, name: str) -> None:
         if name in self.in_use:
@@ -140,9 +144,13 @@ def _forget_page(tx: Tx, name: str, after: str, law: Law, needed_too: bool) -> s
     return page[-1].key if page else None
 
 
-def _forget_store(tx: Tx, name: str) -> None:
+def _forget_store(tx: Tx, name: str) -> bool:
+    """What is left of the store, unless somebody whose settings still have it came in between."""
+    if copies.by_key(tx, name, "", 1):
+        return False
     tracks.note_sidecars_forgotten(tx, sidecars.forget_store(tx, name))
     scrubs.forget(tx, name)
     orphans.forget_store(tx, name)
     facts.forget_all(tx, copies.waiting_in(name))
     store_rows.forget(tx, name)
+    return True

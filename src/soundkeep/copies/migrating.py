@@ -33,6 +33,7 @@ PAGE_TRACKS = 200
 MOST_REFUSALS = 100  # named one by one
 SAMPLES = 4  # copies read for an estimate
 SAMPLE_SECONDS = 2.0
+MOST_LATER = 10_000  # tracks that are tried again in the same run
 TASKS_EACH = 4  # tracks under way for each put: the others are in the ledger meanwhile
 OTHERS_SECONDS = 30.0  # how long what others copy is waited for
 LOOK_SECONDS = 0.2
@@ -130,9 +131,13 @@ class Migrator:
         route = await self._route(move)
         began = time.monotonic()
         running = _Running(self, move, route, heard)
-        async for page in self._pages(move, route):
-            await running.take(page)
-        await running.finish()
+        try:
+            async for page in self._pages(move, route):
+                await running.take(page)
+            await running.finish()
+        except BaseException:
+            await running.abandon()
+            raise
         running.moved.nameless = await self._catalog.read(moving.nameless_in, move.source)
         running.moved.seconds = time.monotonic() - began
         return running.moved
@@ -214,7 +219,9 @@ class _Running:
         self._free = asyncio.Semaphore(at_once * TASKS_EACH)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
+        self._failed: asyncio.Task[None] | None = None
         self._later: list[Track] = []  # others are at it, or it failed
+        self._much_later = 0  # too many to be remembered: they are for the next run
 
     async def take(self, page: list[Line]) -> None:
         """Begins what is due of a page, as places become free."""
@@ -236,7 +243,13 @@ class _Running:
             await self._ended()
             if self._later:
                 await asyncio.sleep(LOOK_SECONDS)
-        self.moved.waiting = len(self._later)
+        self.moved.waiting = len(self._later) + self._much_later
+
+    async def abandon(self) -> None:
+        """Ends what runs. What was leased is due again by itself."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _begin(self, track: Track) -> None:
         if self._begun and self._begun % self._move.batch == 0 and self._move.pause_seconds:
@@ -244,6 +257,8 @@ class _Running:
             await asyncio.sleep(self._move.pause_seconds)
         self._begun += 1
         await self._free.acquire()
+        if self._failed is not None:
+            self._failed.result()
         task = asyncio.create_task(self._move_one(track))
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -252,6 +267,8 @@ class _Running:
         self._free.release()
         if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
+        else:
+            self._failed = task
 
     async def _ended(self) -> None:
         """Raises what one of them raised, such as a catalog that is out."""
@@ -271,7 +288,10 @@ class _Running:
             else:
                 asked = Outcome.WAITING
         if asked is Outcome.WAITING:
-            self._later.append(track)
+            if len(self._later) < MOST_LATER:
+                self._later.append(track)
+            else:
+                self._much_later += 1
             return
         if asked is Outcome.THERE and self._move.delete_after:
             withdrawn = await self._migrator._catalog.write(_withdraw, track.id, self._route)
@@ -321,6 +341,9 @@ def _ask(
     if not _is_placed(tx, track, route):
         syncing.ask(tx, track_id, Order(Operation.UPLOAD, (route.target,)), route.rules)
     copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
+    if copy is None:  # placed by new settings, whose pass over all blobs has not come to it
+        planning.replan_one(tx, track.blob.digest, route.rules)
+        copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
     if copy is None:
         return Outcome.REFUSED  # made private meanwhile
     if _is_there(copy):

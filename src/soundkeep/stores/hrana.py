@@ -59,10 +59,6 @@ Statement = ClauseElement | CreateTable
 Value = int | float | str | bytes | None
 Row = tuple[Any, ...]
 
-# The database lets one write at a time; the others are on their way meanwhile. Of sixteen, sqld
-# 0.24 was seen to answer none for a minute, or that it is busy.
-WRITES_AT_ONCE = 4
-
 NO_DATABASE: Meaning = Misconfigured, "there is no such database"
 NO_HRANA: Meaning = Misconfigured, "nothing that speaks Hrana answers at this address"
 NO_TABLES: Meaning = Misconfigured, "the database has not the tables of this store"
@@ -145,7 +141,7 @@ class Hrana:
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
         self._phases = phases
-        self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._writing = asyncio.Lock()
         self._session: ClientSession | None = None
 
     async def read(self, *statements: Statement) -> list[Answered]:
@@ -154,7 +150,10 @@ class Hrana:
 
     async def write(self, *statements: Statement) -> list[Answered]:
         """Runs all of them or none. Raises every `StoreError`; if the answer was lost, nobody
-        knows which."""
+        knows which.
+
+        One at a time, as the database does it anyway: of several at once sqld was seen to answer
+        that it is busy, or for a minute nothing at all."""
         async with self._writing:
             return await self._transaction("BEGIN IMMEDIATE", statements, self._phases.written)
 
