@@ -28,10 +28,11 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.migrating import migrate
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import errands as errands_table
 from soundkeep.catalog.schema import plan_items as plan_items_table
 from soundkeep.catalog.schema import renditions as renditions_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
-from soundkeep.chores import Frame, Kind, kinds
+from soundkeep.chores import Frame, Kind, kinds, of_errands
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners
 from soundkeep.copies.forgetting import Forgetter
@@ -40,7 +41,7 @@ from soundkeep.copies.migrating import Migrator
 from soundkeep.copies.orphans import Comparer
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.passes import replan_all, replan_drained, replan_if_asked
-from soundkeep.copies.placement import Rules
+from soundkeep.copies.placement import Layout, Rules
 from soundkeep.copies.retrying import Retrier
 from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
 from soundkeep.copies.sidecars import SidecarKeeper
@@ -48,6 +49,7 @@ from soundkeep.errors import Misconfigured, SettingsError, StoreError
 from soundkeep.intake import inbox as inboxes
 from soundkeep.intake import spool
 from soundkeep.intake.adopting import Adopter
+from soundkeep.intake.errands import Errands
 from soundkeep.intake.examine import Examiner
 from soundkeep.intake.spool import Spool
 from soundkeep.keep import Keep
@@ -85,6 +87,7 @@ INBOX_KIND = "inbox"
 REFUSED_TAKES = "refused"  # a folder of the data directory
 ASSEMBLING = "assembling"  # likewise; what lies there is of sounds being made
 LEFTOVERS_AFTER = timedelta(days=1)
+CLAIMED = (copies_table, sidecars_table, renditions_table, plan_items_table, errands_table)
 CALLS_AT_ONCE = 32  # of one store, readers included
 
 log = structlog.get_logger()
@@ -196,7 +199,16 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         manners = InboxManners(settings.inbox.linger_seconds, settings.inbox.sweep_seconds)
         dropper = Dropper(catalog, copier, stores, rules, law, manners)
         keeper = SidecarKeeper(catalog, _cache_seconds(settings))
-        every = kinds(copier, dropper, keeper)
+        adopter = Adopter(
+            catalog,
+            stores,
+            rules,
+            spooled,
+            Examiner(jail, settings.limits.types),
+            settings.limits.file_bytes,
+        )
+        errands = Errands(catalog, adopter, rules, _sidecar_layouts(settings))
+        every = (*kinds(copier, dropper, keeper), *of_errands(errands))
         frame = Frame(catalog, outages, settings.worker.lease_seconds)
         aside = _make_aside(settings, keep)
         generation = _make_generation(settings, keep, aside, closing)
@@ -235,14 +247,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
             comparer=Comparer(catalog, stores),
-            adopter=Adopter(
-                catalog,
-                stores,
-                rules,
-                spooled,
-                Examiner(jail, settings.limits.types),
-                settings.limits.file_bytes,
-            ),
+            adopter=adopter,
             scrubber=_make_scrubber(settings, keep, outages),
             retrier=Retrier(
                 catalog,
@@ -257,6 +262,14 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
 def _concurrency(settings: Settings, store: str) -> int:
     table = settings.stores.get(store)
     return (table and table.concurrency) or settings.worker.concurrency
+
+
+def _sidecar_layouts(settings: Settings) -> dict[str, Layout]:
+    """Where the JSON of adopted tracks lies, by store, whether or not we write any there."""
+    return {
+        name: Layout.parse_sidecars(table.sidecar_key, public=table.public)
+        for name, table in settings.stores.items()
+    }
 
 
 def _copying(every: tuple[Kind, ...]) -> Kind:
@@ -396,7 +409,7 @@ async def opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog
     closing.push_async_callback(catalog.close)
     await catalog.upgrade(migrate)
     freed = 0
-    for table in (copies_table, sidecars_table, renditions_table, plan_items_table):
+    for table in CLAIMED:
         freed += await catalog.write(claims.release_dead_holders, table, settings.host_name)
     if freed:
         log.info("took up the work of a process that died", rows=freed)

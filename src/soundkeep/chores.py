@@ -8,6 +8,8 @@
 | remove_sidecar | a sidecar is not placed  | remove it and confirm that it is gone             |
 | leave          | a copy is not placed     | ask the copy law, proving others where that helps |
 | drop           | the law let a copy go    | remove its bytes and confirm that they are gone   |
+| adopt          | somebody named an object | read it once, and make it a track where it is     |
+| sync           | somebody named a track   | ask for it in a store, or withdraw it from there  |
 
 Actions are idempotent. Around each stands the same frame: its lease is renewed while it runs,
 its outcome is fenced, a failure goes on the retry curve, an outage costs the row nothing.
@@ -25,16 +27,18 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy import Table
 
-from soundkeep.catalog import claims, copies, sidecars
+from soundkeep.catalog import claims, copies, errands, sidecars
 from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.schema import copies as copies_table
+from soundkeep.catalog.schema import errands as errands_table
 from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper
 from soundkeep.copies.outages import Outages
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.errors import LeaseLost, SoundkeepError
+from soundkeep.intake.errands import Errands
 from soundkeep.model import Chore
 from soundkeep.stores.interface import Store
 
@@ -65,7 +69,7 @@ class Kind:
 
 
 def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind, ...]:
-    """Every chore, those that heal first."""
+    """What is to be done about copies and sidecars, what heals first."""
     return (
         Kind(Chore.VERIFY, copies_table, copies.claim, copier.verify),
         Kind(Chore.COPY, copies_table, copies.claim, copier.copy),
@@ -73,6 +77,14 @@ def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind
         Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecars.claim, keeper.remove, SMALL),
         Kind(Chore.LEAVE, copies_table, copies.claim, dropper.leave),
         Kind(Chore.DROP, copies_table, copies.claim, dropper.drop),
+    )
+
+
+def of_errands(errander: Errands) -> tuple[Kind, ...]:
+    """What is to be done about what other programs ask for."""
+    return (
+        Kind(Chore.SYNC, errands_table, errands.claim, errander.sync, SMALL),
+        Kind(Chore.ADOPT, errands_table, errands.claim, errander.adopt),
     )
 
 

@@ -121,6 +121,8 @@ class Chore(StrEnum):
     REMOVE_SIDECAR = "remove_sidecar"  # remove it and confirm
     GENERATE = "generate"  # have a segment spoken
     RENDER = "render"  # make it in another format
+    ADOPT = "adopt"  # read an object once, and make it a track
+    SYNC = "sync"  # ask for a track in a store, or withdraw it
 
 
 def chore_of(state: CopyState, wish: Wish) -> Chore | None:

@@ -548,6 +548,12 @@ class OutboundSettings(_Table):
         return allow
 
 
+class HookSettings(_Table):
+    """Another program that may ask for things by signed requests."""
+
+    secret: SecretReference
+
+
 def _default_stores() -> dict[str, Any]:
     return {
         "disk": {"kind": "local", "path": "audio"},
@@ -580,6 +586,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     aliases: AliasesSettings = AliasesSettings()
     outbound: OutboundSettings = OutboundSettings()
+    hooks: dict[str, HookSettings] = Field(default_factory=dict)
     stores: dict[str, StoreSettings] = Field(default_factory=_default_stores, validate_default=True)
 
     @model_validator(mode="after")

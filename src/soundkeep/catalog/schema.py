@@ -217,6 +217,25 @@ orphans = Table(
     Column("last_seen_at", Double, nullable=False),
 )
 
+errands = Table(
+    "errands",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=True),
+    Column("store", ByteText, nullable=False),
+    Column("key", ByteText),  # of the object to adopt
+    Column("track_id", ByteText),  # of the track to sync
+    Column("operation", Text, nullable=False, server_default="upload"),  # of a sync
+    # As `_claimable`, but other programs write these rows, and say no more than they must.
+    Column("chore", Text),
+    Column("lane", Text, nullable=False, server_default="b"),
+    Column("due_at", Double, nullable=False, server_default="0"),
+    Column("lease_token", Text),
+    Column("lease_holder", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    sqlite_autoincrement=True,
+)
+
 facts = Table(
     "facts",
     metadata,
@@ -501,6 +520,21 @@ Index(
     intents.c.holder,
     sqlite_where=intents.c.state == "open",
     postgresql_where=intents.c.state == "open",
+)
+Index(
+    "errands_to_claim",
+    errands.c.chore,
+    errands.c.store,
+    errands.c.lane,
+    errands.c.due_at,
+    sqlite_where=errands.c.chore.is_not(None),
+    postgresql_where=errands.c.chore.is_not(None),
+)
+Index(
+    "errands_by_holder",
+    errands.c.lease_holder,
+    sqlite_where=errands.c.lease_holder.is_not(None),
+    postgresql_where=errands.c.lease_holder.is_not(None),
 )
 Index("speech_tracks_by_collection", speech_tracks.c.collection, speech_tracks.c.owner)
 Index(

@@ -32,6 +32,7 @@ from soundkeep.cli import (
     standing,
     stores,
     syncing,
+    triggers,
 )
 from soundkeep.cli import settings as settings_verb
 from soundkeep.cli.failures import exit_code, sentence
@@ -69,6 +70,7 @@ app.command("settings")(settings_verb.settings)
 app.command("doctor")(examining.doctor)
 app.add_typer(stores.app, name="stores")
 app.add_typer(plans.app, name="plans")
+app.add_typer(triggers.app, name="triggers")
 
 
 def main() -> None:

@@ -79,6 +79,19 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
 
+def demand(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
+    """As `ask`. Raises `NoSuchTrack`, and the `Conflict` that says what cannot be."""
+    track = tracks.find(tx, track_id)
+    if track is None:
+        raise NoSuchTrack(f"there is no track {track_id}")
+    drained = store_rows.draining(tx)
+    for rule in order.stores:
+        refusal = _refusal(track, rule, order.operation, drained)
+        if refusal is not None:
+            raise refusal
+    ask(tx, track_id, order, rules)
+
+
 def look(tx: Tx, ids: Collection[str], order: Order, rules: Rules, fronts: Fronts) -> list[Synced]:
     """How each track stands in each store, in the order of `ids`."""
     view = _View.of(tx, ids, rules, fronts)

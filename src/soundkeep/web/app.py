@@ -19,7 +19,17 @@ from soundkeep.build import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations
-from soundkeep.web.api import ledger, plans, refused, renditions, sources, speech, sync, tracks
+from soundkeep.web.api import (
+    hooks,
+    ledger,
+    plans,
+    refused,
+    renditions,
+    sources,
+    speech,
+    sync,
+    tracks,
+)
 from soundkeep.web.context import Context
 from soundkeep.web.delivery import PREFIX, Delivery
 from soundkeep.web.exchange import Message, Receive, Send
@@ -74,6 +84,7 @@ def make_api(context: Context) -> FastAPI:
         speech.of_tracks,
         renditions.router,
         ledger.router,
+        hooks.router,
         operations.router,
         pages.router,
         *aliases.routers(context.keep.settings.aliases.enabled),

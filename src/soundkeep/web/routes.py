@@ -47,6 +47,7 @@ ROUTES = (
     Route("POST", "/api/speech/plans/{plan_id}/resume", "resume a plan"),
     Route("GET", "/api/copies", "the ledger"),
     Route("POST", "/api/copies/retry", "retry now"),
+    Route("POST", "/api/hooks/{name}", "a signed errand of another program", guarded=False),
     Route("GET", "/api/stores", "stores and their health"),
     Route("GET", "/api/stores/{name}", "one store's health"),
     Route("PATCH", "/api/stores/{name}", "drain a store, or use it again"),

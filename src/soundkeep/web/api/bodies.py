@@ -26,11 +26,21 @@ def described(*, required: bool, **fields: dict[str, Any]) -> dict[str, Any]:
 
 async def json_object(request: Request, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The object, or an empty one for an empty body. Raises `BadInput`."""
+    return parsed_object(await whole_body(request, max_bytes))
+
+
+async def whole_body(request: Request, max_bytes: int = MAX_BYTES) -> bytes:
+    """As it was sent. Raises `BadInput`."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
         if len(body) > max_bytes:
             raise BadInput(f"the body is over {max_bytes} bytes")
+    return bytes(body)
+
+
+def parsed_object(body: bytes) -> dict[str, Any]:
+    """The object, or an empty one for an empty body. Raises `BadInput`."""
     try:
         value = json.loads(body or b"{}")
     except (ValueError, RecursionError):
