@@ -459,27 +459,28 @@ def metadata_object(value: object) -> dict[str, Any]:
         raise BadMetadata("metadata is a JSON object")
     if "soundkeep" in value:
         raise BadMetadata("metadata has no field 'soundkeep': sidecars keep their own data there")
-    _check_json(value, MAX_METADATA_DEPTH)
+    check_json(value, "metadata")
     return value
 
 
-def _check_json(value: object, depth: int) -> None:
-    """What neither database can keep is refused here: NUL, lone surrogates, NaN, deep nesting."""
+def check_json(value: object, what: str, depth: int = MAX_METADATA_DEPTH) -> None:
+    """Raises `BadMetadata` for what neither database can keep: NUL, lone surrogates, NaN, deep
+    nesting. `what` is its name in messages."""
     if depth == 0:
-        raise BadMetadata(f"metadata is nested deeper than {MAX_METADATA_DEPTH}")
+        raise BadMetadata(f"{what} is nested deeper than {MAX_METADATA_DEPTH}")
     if isinstance(value, str):
-        if "\x00" in _encodable(value, BadMetadata, "metadata"):
-            raise BadMetadata("metadata holds no NUL characters")
+        if "\x00" in _encodable(value, BadMetadata, what):
+            raise BadMetadata(f"{what} holds no NUL characters")
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise BadMetadata("metadata holds no NaN and no infinity")
+            raise BadMetadata(f"{what} holds no NaN and no infinity")
     elif isinstance(value, dict):
         for name, item in value.items():
-            _check_json(name, depth)
-            _check_json(item, depth - 1)
+            check_json(name, what, depth)
+            check_json(item, what, depth - 1)
     elif isinstance(value, list):
         for item in value:
-            _check_json(item, depth - 1)
+            check_json(item, what, depth - 1)
 
 
 def _encodable(text: str, error: type[BadInput], what: str) -> str:

@@ -15,9 +15,12 @@ import pytest
 
 from cli.commands import Program
 from servers.afar import in_bucket
+from servers.azurite import ACCOUNT, ACCOUNT_KEY, running_azurite
 from servers.fake_provider import API_KEY, Fake
+from servers.fake_supabase import SERVICE_KEY, fake_supabase
 from servers.seaweed import SeaweedFS
 from servers.soundkeep import Json, Server, eventually, running
+from servers.sqld import Sqld
 from sounds import wav
 
 BOOK = (
@@ -28,7 +31,7 @@ BOOK = (
 SAID = {"text": BOOK, "voice": "nova", "format": "mp3", "collection": "fables", "timings": True}
 OWN = {"z": 1, "a": ["ä", None]}
 UPLOADS = 3
-KINDS = ("local", "database", "s3")
+KINDS = ("local", "database", "s3", "turso", "supabase", "azure")
 
 
 @pytest.fixture
@@ -47,17 +50,41 @@ def engines(fake_openai: Fake, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @contextmanager
-def house(
-    data: Path, kind: str, engines: str, request: pytest.FixtureRequest
-) -> Iterator[tuple[Server, Program]]:
-    """A server that keeps everything in the store `saved`, of that kind, and in one more; and the
-    program with the same settings."""
-    saved: Json = {"kind": kind}
+def place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[Json]:
+    """The settings of an empty private store of that kind, at the most real thing there is."""
+    secrets = folder / "secrets"
     if kind == "local":
-        saved["path"] = "saved"
-    if kind == "s3":
+        yield {"kind": kind, "path": "saved"}
+    elif kind == "s3":
         seaweed: SeaweedFS = request.getfixturevalue("seaweed")
-        saved = in_bucket(seaweed.bucket, data.parent / "secrets", prefix=f"{data.parent.name}/")
+        yield in_bucket(seaweed.bucket, secrets, prefix=f"{folder.name}/")
+    elif kind == "turso":
+        sqld: Sqld = request.getfixturevalue("sqld")
+        yield {"kind": kind, "url": sqld.new_database()}
+    elif kind == "supabase":
+        with fake_supabase() as supabase:
+            at = {"url": supabase.url, "bucket": supabase.new_bucket("saved")}
+            yield {"kind": kind, **at, "service_key": secret(secrets, SERVICE_KEY)}
+    elif kind == "azure":
+        with running_azurite() as azurite:
+            account = {"account": ACCOUNT, "account_key": secret(secrets, ACCOUNT_KEY)}
+            at = {"service": kind, "endpoint": azurite.endpoint, **account}
+            yield {"kind": "cloud", "bucket": azurite.new_container(), "at": at}
+    else:
+        yield {"kind": kind}
+
+
+def secret(folder: Path, text: str) -> str:
+    """How settings name a secret that is laid down there."""
+    folder.mkdir(exist_ok=True)
+    (folder / "key").write_text(text)
+    return f"file:{folder / 'key'}"
+
+
+@contextmanager
+def house(data: Path, saved: Json, engines: str) -> Iterator[tuple[Server, Program]]:
+    """A server that keeps everything in the store `saved` and in one more; and the program with the
+    same settings."""
     stores = {"saved": saved, "other": {"kind": "local", "path": "other"}}
     settings = {
         "STORES": json.dumps(stores),
@@ -103,7 +130,10 @@ def test_one_private_store_brings_everything_back_and_a_book_costs_nothing_again
     kind: str, tmp_path: Path, engines: str, fake_openai: Fake, request: pytest.FixtureRequest
 ) -> None:
     data = tmp_path / "data"
-    with house(data, kind, engines, request) as (server, soundkeep):
+    with (
+        place(kind, tmp_path, request) as saved,
+        house(data, saved, engines) as (server, soundkeep),
+    ):
         for number in range(UPLOADS):
             sound, name = wav(300_000 + number, seed=number), f"t{number}"
             server.upload(f"{name}.wav", sound, id=name, owner="ann", metadata=quoted(OWN))
@@ -144,11 +174,9 @@ def quoted(metadata: Json) -> str:
     return quote(json.dumps(metadata))
 
 
-def test_a_drill_says_what_would_be_lost_and_touches_nothing(
-    tmp_path: Path, engines: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_drill_says_what_would_be_lost_and_touches_nothing(tmp_path: Path, engines: str) -> None:
     data = tmp_path / "data"
-    with house(data, "local", engines, request) as (server, soundkeep):
+    with house(data, {"kind": "local", "path": "saved"}, engines) as (server, soundkeep):
         for name in ("one", "two"):
             server.upload(f"{name}.wav", wav(5000, seed=len(name)), id=name)
         settled(server)

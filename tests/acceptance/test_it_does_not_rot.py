@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,17 @@ from soundkeep.build import House
 from soundkeep.catalog import copies, scrubs
 from soundkeep.catalog.schema import copies as table
 from soundkeep.catalog.schema import now
+from soundkeep.catalog.schema import scrubs as scrubs_table
 from soundkeep.catalog.tracks import Query
-from soundkeep.copies.scrubbing import Mode
+from soundkeep.copies import scrubbing
+from soundkeep.copies.scrubbing import Manners, Mode, Scrubber
+from soundkeep.errors import Unsupported
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import CopyState, Lane, Track
 from soundkeep.settings import Settings
+from soundkeep.stores.interface import Stat, Store
+from soundkeep.stores.local import LocalStore
+from soundkeep.stores.wrappers import Wrapped
 from soundkeep.worker import Worker, settled
 from sounds import wav
 
@@ -201,6 +207,113 @@ async def test_a_store_that_is_out_says_nothing_about_its_copies(tmp_path: Path)
         for track in await scene.tracks():
             held = await scene.house.keep.catalog.read(copies.of_blob, track.blob.digest)
             assert {copy.state for copy in held} == {CopyState.PRESENT}
+
+
+@pytest.mark.parametrize("mode", ["read", "presence"])
+async def test_a_place_that_is_not_ours_says_nothing_about_our_copies(
+    tmp_path: Path, mode: str
+) -> None:
+    """Another disk was mounted there, or the address leads elsewhere: nothing is found there."""
+    async with opened(tmp_path / "data", 3, scrub=mode) as scene:
+        (scene.data / "one").rename(scene.data / "away")
+        other = LocalStore("other", scene.data / "one")
+        await other.write_marker("of another catalog")
+        await other.close()
+        [done] = await scene.house.scrubber.now(["one"])
+        assert (done.out, done.found) == (True, 0)
+        for track in await scene.tracks():
+            held = await scene.house.keep.catalog.read(copies.of_blob, track.blob.digest)
+            assert {copy.state for copy in held} == {CopyState.PRESENT}
+
+
+class Leaving(Wrapped):
+    """A store from which a copy goes, as it should, while it is looked at."""
+
+    def __init__(self, inner: Store, going: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(inner)
+        self._going = going
+
+    async def stat(self, locator: str) -> Stat | None:
+        await self._going()
+        return await super().stat(locator)
+
+
+async def test_a_copy_that_was_let_go_meanwhile_is_not_found_to_be_wrong(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", 1, scrub="presence") as scene:
+        [track] = await scene.tracks()
+        keep = scene.house.keep
+
+        async def delete() -> None:
+            await keep.remove(track.id)
+            assert await settled(scene.house, 60)
+
+        [done] = await scrubber_of(scene, Leaving(keep.stores["one"], delete)).now(["one"])
+        assert done.found == 0
+        assert (await keep.catalog.read(scrubs.figures))["one"].found == 0
+
+
+class Frozen(Wrapped):
+    """A store that does not give out some objects, such as those in a cold class of storage."""
+
+    def __init__(self, inner: Store, frozen: set[str]) -> None:
+        super().__init__(inner)
+        self.frozen = frozen
+
+    async def stat(self, locator: str) -> Stat | None:
+        if locator in self.frozen:
+            raise Unsupported(f"{locator} is frozen")
+        return await super().stat(locator)
+
+
+def scrubber_of(scene: Scene, store: Store) -> Scrubber:
+    """Looks at what lies in `one`, which is that store, from outside and without a budget."""
+    keep, manners = scene.house.keep, Manners({"one": Mode.PRESENCE}, PERIOD, None)
+    return Scrubber(
+        keep.catalog, keep.copier, {"one": store}, scene.house.outages, manners, lambda _: 1
+    )
+
+
+async def test_what_cannot_be_read_keeps_no_other_copy_from_being_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of it than a page holds, and the oldest of all."""
+    monkeypatch.setattr(scrubbing, "PAGE_COPIES", 2)
+    async with opened(tmp_path / "data", 5, scrub="presence") as scene:
+        await scene.age("one")
+        catalog = scene.house.keep.catalog
+        before = await catalog.read(lambda tx: tx.now())
+        due = await catalog.read(scrubs.oldest, "one", before, 9, presence=True)
+        frozen = {each.copy.key for each in due[:4]}
+        lost = scene.data / "one" / due[4].copy.key
+        lost.unlink()
+        scrubber = scrubber_of(scene, Frozen(scene.house.keep.stores["one"], frozen))
+        [done] = await scrubber.now(["one"])
+        assert (done.copies, done.found, done.unread, done.out) == (1, 1, 4, False)
+        assert await settled(scene.house, 60)
+
+        await scene.age("one")
+        lost.unlink()
+        working = asyncio.create_task(scrubber.work())
+        async with asyncio.timeout(30):
+            while (await catalog.read(scrubs.figures))["one"].found < 2:
+                await asyncio.sleep(0.02)
+        working.cancel()
+
+
+async def test_who_lost_the_turn_to_another_process_stops(tmp_path: Path) -> None:
+    async with opened(tmp_path / "data", 3, scrub="presence") as scene:
+        await scene.age("one")
+        catalog = scene.house.keep.catalog
+
+        async def another_takes_it() -> None:
+            expired = scrubs_table.update().values(turn_until=0)
+            await catalog.write(lambda tx: tx.run(expired))
+            assert await catalog.write(scrubs.take_turn, "one", "another's", 300.0)
+
+        store = Leaving(scene.house.keep.stores["one"], another_takes_it)
+        await scrubber_of(scene, store)._turn("one")
+        before = await catalog.read(lambda tx: tx.now()) - PERIOD
+        assert len(await catalog.read(scrubs.oldest, "one", before, 9, presence=True)) == 2
 
 
 async def test_no_day_reads_more_than_its_budget(tmp_path: Path) -> None:

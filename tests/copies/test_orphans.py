@@ -14,12 +14,14 @@ from soundkeep import build
 from soundkeep.build import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.copies import Place
+from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now, orphans
+from soundkeep.copies import orphans as orphans_module
 from soundkeep.copies.orphans import Comparer
 from soundkeep.digest import Digest
-from soundkeep.errors import StoreError
+from soundkeep.errors import Misconfigured, StoreError
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import CopyState, Lane, Track
+from soundkeep.model import CopyState, Lane, Track, Wish
 from soundkeep.settings import Settings
 from soundkeep.stores.interface import Store
 from soundkeep.stores.wrappers import Wrapped
@@ -181,6 +183,28 @@ async def test_a_row_whose_object_is_gone_is_listed_and_mended_on_request(
     assert file.read_bytes() == SOUND
 
 
+async def test_rows_without_an_object_are_looked_through_page_by_page(
+    house: House, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"blobs/gone-{number}" for number in range(5)]
+    for key in keys:
+        place = Place("disk", key)
+        await house.keep.catalog.write(
+            lambda tx, place=place: copies.record_present(
+                tx,
+                track.blob.digest,
+                place,
+                locator=place.key,
+                verified="t",
+                wish=Wish.KEEP,
+                due_in=0,
+            )
+        )
+    monkeypatch.setattr(orphans_module, "PAGE_OBJECTS", 2)
+    compared = await house.comparer.compare("disk")
+    assert sorted(copy.key for copy in compared.missing) == keys
+
+
 async def test_a_store_that_is_out_has_no_orphans_and_lacks_nothing(
     house: House, track: Track
 ) -> None:
@@ -188,3 +212,60 @@ async def test_a_store_that_is_out_has_no_orphans_and_lacks_nothing(
     (data / "audio").rename(data / "away")
     with pytest.raises(StoreError):
         await house.comparer.compare("disk")
+
+
+async def test_a_store_of_another_catalog_has_no_orphans_of_ours(
+    house: House, track: Track
+) -> None:
+    """All that lies there is unknown to us, and somebody else's."""
+    file = leave(house, "blobs/of-theirs")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    compared = await house.comparer.compare("disk")
+    await house.keep.stores["disk"].write_marker("of another catalog")
+    with pytest.raises(Misconfigured, match="another one"):
+        await house.comparer.mend(compared, 7 * DAY)
+    with pytest.raises(Misconfigured, match="another one"):
+        await house.comparer.compare("disk")
+    assert file.exists()
+
+
+class Spelling(Wrapped):
+    """A store that names its objects in its own way, so that a locator is not its key; `upload`
+    comes just before the first delete."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner)
+        self.upload: Callable[[], Awaitable[object]] | None = None
+
+    async def delete(self, locator: str) -> None:
+        if self.upload is not None:
+            upload, self.upload = self.upload, None
+            await upload()
+        await self.inner.delete(locator)
+
+
+async def test_what_came_under_another_name_than_its_key_is_written_again_too(
+    house: House, track: Track
+) -> None:
+    """As at Supabase, where few letters are taken as they are."""
+    file = leave(house, "blobs/spelled=C3=A4")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    keep = house.keep
+    spelling = Spelling(keep.stores["disk"])
+
+    async def upload() -> None:
+        here = copies_table.c.store == "disk"
+        named = copies_table.update().where(here).values(locator="blobs/spelled=C3=A4")
+        await keep.catalog.write(lambda tx: tx.run(named))
+
+    spelling.upload = upload
+    comparer = Comparer(keep.catalog, {"disk": spelling})
+    compared = await comparer.compare("disk")
+    await comparer.mend(compared, 7 * DAY)
+    assert not file.exists()
+    held = await keep.catalog.read(copies.of_blob, track.blob.digest)
+    assert {copy.store: copy.state for copy in held if copy.store == "disk"} == {
+        "disk": CopyState.DOUBTED
+    }

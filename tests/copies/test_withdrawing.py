@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Unavailable
 from soundkeep.intake import recording
 from soundkeep.model import (
+    Asked,
     Chore,
     CopyState,
     Operation,
@@ -53,12 +55,16 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def make_private(bench: Bench, track: Track) -> None:
-    def change(tx: Tx) -> None:
+    await change(bench, track, RULES, Visibility.PRIVATE)
+
+
+async def change(bench: Bench, track: Track, rules: Rules, visibility: Visibility) -> Track:
+    def changed(tx: Tx) -> Track:
         found = tracks.find(tx, track.id)
         assert found is not None
-        recording.change(tx, found, RULES, title="t", visibility=Visibility.PRIVATE, metadata={})
+        return recording.change(tx, found, rules, title="t", visibility=visibility, metadata={})
 
-    await bench.stage.catalog.write(change)
+    return await bench.stage.catalog.write(changed)
 
 
 async def look(bench: Bench, track: Track) -> Synced:
@@ -138,6 +144,37 @@ async def test_the_public_copy_waits_for_the_private_one_that_the_law_needs(benc
     assert not await lies_in_one(bench, track)
     assert await bench.bytes_in("two", track.blob) == CONTENT
     assert (await look(bench, track)).state is Standing.GONE
+
+
+async def test_a_track_withdrawn_from_every_private_store_belongs_there_when_it_is_private(
+    bench: Bench,
+) -> None:
+    """As after a migration to a public store: else no law would ever let it leave that one."""
+    track = await bench.stage.add(CONTENT, "one", public=True)
+    order = Order(Operation.DELETE, syncing.stores_named(RULES, "two"))
+    await bench.stage.catalog.write(syncing.ask, track.id, order, RULES)
+    withdrawn = await bench.stage.catalog.read(tracks.find, track.id)
+    assert withdrawn is not None
+    await make_private(bench, withdrawn)
+    assert await bench.work(Chore.COPY, "two")
+    assert await bench.work(Chore.LEAVE, "one")
+    assert await bench.work(Chore.DROP, "one")
+    assert not await lies_in_one(bench, track)
+    assert await bench.bytes_in("two", track.blob) == CONTENT
+
+
+async def test_what_was_withdrawn_stays_out_where_enough_other_stores_are_left(
+    bench: Bench,
+) -> None:
+    rules = replace(RULES, keep=("two", "disk"))
+    track = await bench.stage.add(CONTENT, "one", "disk", public=True)
+    order = Order(Operation.DELETE, syncing.stores_named(rules, "two"))
+    for least, asked in ((1, {"two": Asked.WITHDRAWN}), (2, {})):
+        await bench.stage.catalog.write(syncing.ask, track.id, order, rules)
+        given = replace(rules, min_copies=least)
+        found = await change(bench, track, given, Visibility.PRIVATE)
+        assert found.asked == asked
+        await change(bench, track, given, Visibility.PUBLIC)
 
 
 async def test_a_store_that_is_back_is_rid_at_once_of_what_had_failed_to_go(bench: Bench) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import re
 import socket
 import struct
 import termios
@@ -27,9 +26,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from servers.background import Background, background
+from servers.http_wire import (
+    PIECE_BYTES,
+    Gone,
+    answer_of,
+    body_of,
+    field,
+    head_of,
+    head_with_length,
+    length_of_answer,
+    length_of_request,
+)
 
 BUFFER_BYTES = 8 * 1024
-PIECE_BYTES = 16 * 1024
 READ_AHEAD_BYTES = 32 * 1024  # also the most a head may have
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time at all
 
@@ -42,6 +51,9 @@ class Kind(Enum):
     DELAY = "waits before it answers"
     SILENCE = "takes the request and never answers"
     REFUSE = "takes no connection"
+    ANSWER = "answers by itself, and passes nothing on"
+    LIE = "passes the request on, and gives another answer"
+    RESIZE = "gives a body of another length, and says that this is its length"
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,13 @@ class Fault:
     at: int = 0
     seconds: float = 0.0
     of: str = ""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    surplus_bytes: int = 0
+
+    def answer(self, request_line: str) -> bytes:
+        return answer_of(self.status, self.headers, self.body, request_line)
 
 
 def stall(at: int, of: str = "") -> Fault:
@@ -80,6 +99,22 @@ def silence(of: str = "") -> Fault:
 
 def refuse() -> Fault:
     return Fault(Kind.REFUSE)
+
+
+def answer(status: int, body: bytes = b"", of: str = "", **headers: str) -> Fault:
+    return Fault(Kind.ANSWER, of=of, status=status, body=body, headers=_named(headers))
+
+
+def lie(status: int, body: bytes = b"", of: str = "", **headers: str) -> Fault:
+    return Fault(Kind.LIE, of=of, status=status, body=body, headers=_named(headers))
+
+
+def resize(surplus_bytes: int, of: str = "") -> Fault:
+    return Fault(Kind.RESIZE, of=of, surplus_bytes=surplus_bytes)
+
+
+def _named(headers: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.replace("_", "-"), text) for name, text in headers.items())
 
 
 @contextlib.contextmanager
@@ -190,10 +225,6 @@ def _bound(port: int) -> socket.socket:
     return bound
 
 
-class _Gone(Exception):
-    """One of the two ends is gone."""
-
-
 class _Link:
     """One client's connection and the one to the server behind it."""
 
@@ -223,25 +254,37 @@ class _Link:
     async def _up(self, to_server: StreamWriter) -> None:
         """Requests, as they come, unless their answer is to be silence."""
         while True:
-            head = await _head(self._client)
+            head = await head_of(self._client)
             request_line = head.split(b"\r\n", 1)[0].decode("latin-1")
             fault = self._proxy.meets(request_line)
             if fault and fault.kind is Kind.SILENCE and self._proxy.strikes(fault):
                 await self._swallow()
+            if fault and fault.kind is Kind.ANSWER and self._proxy.strikes(fault):
+                await self._answer(head, fault.answer(request_line))
+                continue
             self._requests.append(request_line)
             await _write(to_server, head)
-            async for piece, _ in _body(self._client, _length_of_request(head)):
+            async for piece, _ in body_of(self._client, length_of_request(head)):
                 await _write(to_server, piece)
+
+    async def _answer(self, head: bytes, answer: bytes) -> None:
+        """In the server's place; who asks before sending a body is answered at once."""
+        if field(head, b"expect") is not None:
+            await _write(self._to_client, answer)
+            await self._swallow()
+        async for _ in body_of(self._client, length_of_request(head)):
+            pass
+        await _write(self._to_client, answer)
 
     async def _swallow(self) -> None:
         """Whatever is sent, until the client goes."""
         while await self._client.read(PIECE_BYTES):
             pass
-        raise _Gone
+        raise Gone
 
     async def _down(self, server: StreamReader) -> None:
         while True:
-            head = await _head(server)
+            head = await head_of(server)
             if head.startswith(b"HTTP/1.1 1"):  # 100 Continue comes before the answer
                 await _write(self._to_client, head)
                 continue
@@ -249,8 +292,12 @@ class _Link:
             fault = self._proxy.meets(request_line)
             if fault and fault.kind is Kind.DELAY and self._proxy.strikes(fault):
                 await asyncio.sleep(fault.seconds)
+            body = body_of(server, length_of_answer(head, request_line))
+            if fault and fault.kind in OF_WHOLE_ANSWERS and self._proxy.strikes(fault):
+                await _write(self._to_client, await _changed(head, body, request_line, fault))
+                continue
             await _write(self._to_client, head)
-            await self._spoiled(_body(server, _length_of_answer(head, request_line)), fault)
+            await self._spoiled(body, fault)
 
     async def _spoiled(
         self, pieces: AsyncIterator[tuple[bytes, bool]], fault: Fault | None
@@ -278,10 +325,24 @@ class _Link:
         if fault.kind is Kind.RESET:
             await _arrived(self._to_client)
             self.reset()
-        raise _Gone
+        raise Gone
 
 
 AT_A_BYTE = {Kind.STALL, Kind.RESET, Kind.TRUNCATE, Kind.FLIP}
+OF_WHOLE_ANSWERS = {Kind.LIE, Kind.RESIZE}
+
+
+async def _changed(
+    head: bytes, pieces: AsyncIterator[tuple[bytes, bool]], request_line: str, fault: Fault
+) -> bytes:
+    """Another answer than the server's, which has done by now what was asked."""
+    body = b"".join([piece async for piece, counts in pieces if counts])
+    if fault.kind is Kind.LIE:
+        return fault.answer(request_line)
+    said = int(field(head, b"content-length") or len(body))
+    size = max(0, said + fault.surplus_bytes)
+    surplus = bytes(max(0, fault.surplus_bytes)) if body else b""
+    return head_with_length(head, size) + (body + surplus)[:size]
 
 
 async def _first_of(*parts: Awaitable[object]) -> None:
@@ -291,7 +352,7 @@ async def _first_of(*parts: Awaitable[object]) -> None:
     for task in tasks:
         task.cancel()
     for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(outcome, Exception) and not isinstance(outcome, (_Gone, OSError)):
+        if isinstance(outcome, Exception) and not isinstance(outcome, (Gone, OSError)):
             raise outcome
 
 
@@ -317,7 +378,7 @@ def _reset(writer: StreamWriter) -> None:
 
 async def _write(writer: StreamWriter, data: bytes) -> None:
     if writer.transport.is_closing():
-        raise _Gone
+        raise Gone
     writer.transport.set_write_buffer_limits(0)
     writer.write(data)
     await writer.drain()
@@ -328,73 +389,3 @@ async def _arrived(writer: StreamWriter) -> None:
     link = writer.get_extra_info("socket")
     while struct.unpack("i", fcntl.ioctl(link.fileno(), termios.TIOCOUTQ, bytes(4)))[0]:
         await asyncio.sleep(0.001)
-
-
-# --- as much of HTTP/1.1 as is needed to find where bodies begin and end -------------------------
-
-CHUNKED = -1
-TO_THE_END = -2
-
-
-async def _head(reader: StreamReader) -> bytes:
-    try:
-        return await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
-        raise _Gone from None
-
-
-def _field(head: bytes, name: bytes) -> bytes | None:
-    found = re.search(rb"\r\n" + name + rb":[ \t]*([^\r]*)", head, re.IGNORECASE)
-    return found[1].strip() if found else None
-
-
-def _length_of_request(head: bytes) -> int:
-    if b"chunked" in (_field(head, b"transfer-encoding") or b""):
-        return CHUNKED
-    return int(_field(head, b"content-length") or 0)
-
-
-def _length_of_answer(head: bytes, request_line: str) -> int:
-    status = int(head.split(b" ", 2)[1])
-    if request_line.startswith("HEAD ") or status in (204, 304):
-        return 0
-    if b"chunked" in (_field(head, b"transfer-encoding") or b""):
-        return CHUNKED
-    length = _field(head, b"content-length")
-    return TO_THE_END if length is None else int(length)
-
-
-async def _body(reader: StreamReader, length: int) -> AsyncIterator[tuple[bytes, bool]]:
-    """Pieces, and whether they count as bytes of the body (the sizes of chunks do not)."""
-    if length == CHUNKED:
-        size = -1
-        while size != 0:
-            line = await _line(reader)
-            size = int(line.split(b";")[0], 16)
-            yield line, False
-            async for piece in _exactly(reader, size):
-                yield piece, True
-            yield await _line(reader), False  # trailers are not for us
-    elif length == TO_THE_END:
-        while piece := await reader.read(PIECE_BYTES):
-            yield piece, True
-        raise _Gone
-    else:
-        async for piece in _exactly(reader, length):
-            yield piece, True
-
-
-async def _line(reader: StreamReader) -> bytes:
-    line = await reader.readline()
-    if not line.endswith(b"\n"):
-        raise _Gone
-    return line
-
-
-async def _exactly(reader: StreamReader, size: int) -> AsyncIterator[bytes]:
-    while size:
-        piece = await reader.read(min(size, PIECE_BYTES))
-        if not piece:
-            raise _Gone
-        size -= len(piece)
-        yield piece

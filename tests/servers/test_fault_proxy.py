@@ -14,11 +14,14 @@ import pytest
 
 from servers.fault_proxy import (
     FaultProxy,
+    answer,
     delay,
     fault_proxy,
     flip,
+    lie,
     refuse,
     reset,
+    resize,
     silence,
     stall,
     truncate,
@@ -262,3 +265,48 @@ def test_a_client_that_stops_reading_holds_the_server_back(port: int) -> None:
         eventually(Plain.blocked.is_set)
         assert Plain.written < LONG / 5
         assert proxy.open == 1
+
+
+def test_an_answer_of_its_own_comes_before_the_server_is_asked(proxy: FaultProxy) -> None:
+    proxy.suffers(answer(429, b"later", retry_after="7"))
+    with client(proxy) as connection:
+        for method, sent, expected in (
+            ("GET", None, b"later"),
+            ("POST", BODY[:50_000], b"later"),
+            ("HEAD", None, b""),
+        ):
+            connection.request(method, "/", sent)
+            came = connection.getresponse()
+            assert (came.status, came.headers["Retry-After"]) == (429, "7")
+            assert came.read() == expected
+        assert Plain.seen == []
+        proxy.heals()
+        connection.request("GET", "/short")
+        assert connection.getresponse().read() == b"short"
+
+
+def test_a_lie_is_told_after_the_deed(proxy: FaultProxy) -> None:
+    proxy.suffers(lie(500, b"sorry"))
+    with client(proxy) as connection:
+        for path in ("/", "/chunked", "/short"):
+            connection.request("GET", path)
+            came = connection.getresponse()
+            assert (came.status, came.read()) == (500, b"sorry")
+        assert Plain.seen == [f"GET {path} HTTP/1.1" for path in ("/", "/chunked", "/short")]
+        proxy.heals()
+        connection.request("GET", "/short")
+        assert connection.getresponse().read() == b"short"
+
+
+@pytest.mark.parametrize("path", ["/", "/chunked"])
+@pytest.mark.parametrize(("surplus", "expected"), [(3, BODY + bytes(3)), (-3, BODY[:-3])])
+def test_another_length_is_announced_and_kept_to(
+    proxy: FaultProxy, path: str, surplus: int, expected: bytes
+) -> None:
+    proxy.suffers(resize(surplus))
+    assert get(proxy, path) == (expected, None)
+    with client(proxy) as connection:
+        connection.request("HEAD", "/")
+        came = connection.getresponse()
+        assert came.headers["Content-Length"] == str(len(expected))
+        assert came.read() == b""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from pydantic import TypeAdapter, ValidationError
 
 from servers.fake_pinata import (
@@ -32,6 +33,8 @@ from servers.fake_pinata import (
 )
 from servers.fault_proxy import fault_proxy, reset, silence, truncate
 from servers.ipfs import SERVICE_TOKEN, guarded, running_node, running_pinning_service
+from servers.scripted import scripted
+from servers.serving import served
 from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import (
     Corrupt,
@@ -259,13 +262,23 @@ async def test_another_cid_is_believed_when_the_bytes_read_back_right(pinata: Fa
 
 
 @pytest.mark.parametrize("cuts_otherwise", [True, False])
-async def test_another_cid_of_other_bytes_is_an_error_and_nothing_stays(
+async def test_another_cid_of_other_bytes_is_an_error(
     pinata: FakePinata, cuts_otherwise: bool
 ) -> None:
     pinata.cuts_otherwise, pinata.spoils = cuts_otherwise, True
     async with opened([v3(pinata)]) as store:
         await fails_with(Corrupt, store.put(KEY, BytesSource(b"ab")))
-    assert pinata.held() == set()
+
+
+async def test_a_provider_that_names_another_file_does_not_make_us_lose_it(
+    pinata: FakePinata,
+) -> None:
+    """An answer may come from a cache, or be mixed up with another's."""
+    async with opened([v3(pinata)]) as store:
+        other = (await store.put(KEY, BytesSource(b"of another track"))).locator
+        pinata.suffers(Trouble(200, {"data": {"cid": other}}), of="POST /v3/files")
+        await fails_with(Corrupt, store.put(KEY, BytesSource(b"of this one")))
+        assert await read(store, other) == b"of another track"
 
 
 async def test_another_cid_that_cannot_be_read_back_is_not_believed(pinata: FakePinata) -> None:
@@ -479,6 +492,55 @@ async def test_a_pin_is_waited_for_until_it_is_done_or_given_up(pinning_service:
     await pinner.close()
 
 
+async def test_a_service_that_lists_every_pin_loses_only_the_one_that_is_meant() -> None:
+    """Not every service looks at the CID that it is asked for."""
+    ours, other = cid_of([b"ours"]), cid_of([b"another's"])
+    with scripted() as server:
+        pins = [
+            {"requestid": f"of-{cid}", "status": "pinned", "pin": {"cid": str(cid)}}
+            for cid in (other, ours)
+        ]
+        pinner = PinningService("service", server.url, PHASES, {}, pin_seconds=0)
+        server.says(200, json.dumps({"count": 1, "results": pins[:1]}).encode())
+        assert await pinner.held(ours) is None
+        assert await pinner.held(other) is not None
+        server.says(200, json.dumps({"count": 2, "results": pins}).encode())
+        await pinner.unpin(ours)
+        await pinner.close()
+    assert [line for line in server.asked if "DELETE" in line] == [f"DELETE /pins/of-{ours}"]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_many_puts_of_the_same_bytes_are_one_pin(node: str, refuses: bool) -> None:
+    """Some services refuse to pin twice what they have; others pin as often as they are asked."""
+    pins: dict[str, dict[str, Any]] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            wanted = await request.json()
+            if refuses and pins:
+                told = {"error": {"reason": "DUPLICATE_OBJECT"}}
+                return web.json_response(told, status=400)
+            made = str(len(pins))
+            pins[made] = {"requestid": made, "status": "queued", "pin": wanted}
+            return web.json_response(pins[made], status=202)
+        if request.method == "DELETE":
+            pins.pop(request.path.rpartition("/")[2])
+            return web.Response(status=202)
+        if request.path != "/pins":
+            return web.json_response(pins[request.path.rpartition("/")[2]])
+        limit = int(request.query.get("limit", "10"))
+        return web.json_response({"count": len(pins), "results": list(pins.values())[:limit]})
+
+    with served(answer) as url:
+        async with opened([kubo(node), service(url)], pin_seconds=0) as store:
+            for _ in range(12):
+                receipt = await store.put(KEY, BytesSource(b"again and again"))
+            assert len(pins) == 1
+            await store.delete(receipt.locator)
+            assert not pins
+
+
 async def test_what_only_a_service_has_is_as_large_as_a_gateway_says(
     node: str, pinning_service: str, pinata: FakePinata
 ) -> None:
@@ -571,6 +633,31 @@ async def test_a_gateway_may_want_a_token_which_no_other_sees(pinata: FakePinata
     without = v3(pinata, gateway_token="env:T_GATEWAY", gateway=DEAD)
     async with opened([without], gateways=[pinata.url]) as store:
         await fails_with(StoreError, read(store, receipt.locator))
+
+
+async def test_a_gateway_that_redirects_to_another_port_gives_it_no_token(
+    pinata: FakePinata,
+) -> None:
+    """A port of the same host may be anybody's."""
+    pinata.gateway_token = GATEWAY_TOKEN
+    with scripted() as gateway:
+        async with opened([v3(pinata, gateway_token="env:T_GATEWAY")]) as store:
+            receipt = await store.put(KEY, BytesSource(b"x"))
+        gateway.says(302, b"", Location=f"{pinata.url}/ipfs/{receipt.locator}")
+        redirected = v3(pinata, gateway_token="env:T_GATEWAY", gateway=gateway.url)
+        async with opened([redirected]) as store:
+            await fails_with(PermissionDenied, read(store, receipt.locator))
+
+
+@pytest.mark.parametrize("link", ["http://elsewhere.example/x?X-Signature=1", 7, None])
+async def test_a_signed_link_that_leads_elsewhere_is_given_to_nobody(
+    pinata: FakePinata, link: object
+) -> None:
+    async with opened([v3(pinata)], network="private") as store:
+        receipt = await store.put(KEY, BytesSource(b"secret"))
+        pinata.suffers(Trouble(200, {"data": link}), of="download_link")
+        await fails_with(Misconfigured, store.sign(receipt.locator, timedelta(minutes=5)))
+        await fails_with(Misconfigured, read(store, receipt.locator))
 
 
 async def test_a_private_file_is_read_by_signed_links_and_never_public(
@@ -731,6 +818,40 @@ async def test_what_a_gateway_does_not_find_is_not_lost(pinata: FakePinata) -> N
         receipt = await store.put(KEY, BytesSource(b"x"))
         pinata.suffers(Trouble(404, body=b"no providers found"), of="GET /ipfs/")
         await fails_with(Unavailable, read(store, receipt.locator))
+
+
+async def test_a_lone_404_is_no_proof_that_a_file_is_unpinned(pinata: FakePinata) -> None:
+    async with opened([legacy(pinata)]) as store:
+        receipt = await store.put(KEY, BytesSource(b"x"))
+        pinata.suffers(Trouble(404, body=HTML), of="DELETE")
+        await fails_with(Misconfigured, store.delete(receipt.locator))
+        pinata.files["public"].clear()
+        await store.delete(receipt.locator)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"7", b'"x"', b"[" * 50_000, b'{"Size": "9"}', b'{"a":' * 50_000]
+)
+async def test_json_of_another_form_is_an_error_of_its_kind(body: bytes) -> None:
+    with scripted() as server:
+        server.says(200, body)
+        async with opened([kubo(server.url)]) as store:
+            for cid in (cid_of([b"x"]), cid_of([bytes(2 * MIB)])):
+                await fails_with(StoreError, store.stat(str(cid)))
+            await fails_with(StoreError, store.put(KEY, BytesSource(b"x")))
+        async with opened([v3(FakePinata(server.url))], network="private") as store:
+            await fails_with(StoreError, store.sign(str(cid_of([b"x"])), timedelta(minutes=1)))
+
+
+async def test_a_root_that_is_another_files_does_not_tell_the_size() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/block/get"):
+            return web.Response(body=b"\x0a\x04\x08\x02\x18\x05")  # UnixFS: a file of 5 bytes
+        return web.json_response({"Keys": {}})
+
+    with served(answer) as url:
+        async with opened([kubo(url)]) as store:
+            await fails_with(Misconfigured, store.stat(str(cid_of([bytes(2 * MIB)]))))
 
 
 async def test_a_file_too_large_for_the_bucket_is_refused(pinata: FakePinata) -> None:

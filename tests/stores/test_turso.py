@@ -142,6 +142,14 @@ async def test_a_put_that_was_reaped_meanwhile_fails(
     await until(sqld, url, 0, "chunks")
 
 
+async def test_a_crowd_of_writers_does_not_choke_the_server(store: TursoStore) -> None:
+    sounds = {f"crowd/{number}": os.urandom(3 * CHUNK_BYTES) for number in range(24)}
+    for _ in range(3):
+        await asyncio.gather(*(store.put(Key(k), BytesSource(s)) for k, s in sounds.items()))
+    for key, sound in sounds.items():
+        assert await read(store, key) == sound
+
+
 async def test_a_list_of_many_pages_is_complete(
     store: TursoStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

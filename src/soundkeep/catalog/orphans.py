@@ -75,11 +75,14 @@ def forget_store(tx: Tx, store: str) -> None:
     tx.run(delete(orphans).where(orphans.c.store == store))
 
 
-def present_between(tx: Tx, store: str, after: str, upto: str | None, before: float) -> list[Copy]:
-    """The present copies of a store whose keys lie in that range (to the end without `upto`), and
-    which were there before that moment."""
+def present_between(
+    tx: Tx, store: str, after: str, upto: str | None, before: float, limit: int
+) -> list[Copy]:
+    """The first present copies of a store, by key, whose keys lie in that range (to the end without
+    `upto`), and which were there before that moment."""
     in_range = and_(copies.c.store == store, copies.c.key > after)
     if upto is not None:
         in_range = and_(in_range, copies.c.key <= upto)
     rows = select_copies().where(in_range, copies.c.state == CopyState.PRESENT)
-    return [copy_of(row) for row in tx.run(rows.where(copies.c.since < before))]
+    rows = rows.where(copies.c.since < before).order_by(copies.c.key)
+    return [copy_of(row) for row in tx.run(rows.limit(limit))]

@@ -34,6 +34,15 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """A copy that is to be looked at."""
+
+    copy: Copy
+    size_bytes: int
+    looked_at: float  # the last time
+
+
+@dataclass(frozen=True, slots=True)
 class Find:
     """A copy that a scrub found to be wrong."""
 
@@ -82,24 +91,22 @@ def pay(tx: Tx, size_bytes: int, bytes_per_day: float) -> None:
 
 
 def oldest(
-    tx: Tx, store: str, before: float, limit: int, *, presence: bool
-) -> list[tuple[Copy, int]]:
-    """The copies, with their sizes, that were proven before (or merely seen, where `presence` is
-    enough), the oldest first. It reads every row of the store: ask for many."""
+    tx: Tx, store: str, before: float, limit: int, *, presence: bool, after: Due | None = None
+) -> list[Due]:
+    """The copies that were proven before (or merely seen, where `presence` is enough), the oldest
+    first, those `after` one only. It reads every row of the store: ask for many."""
+    looked_at = _looked_at(presence=presence)
     rows = (
-        select(copies, blobs.c.size_bytes)
+        select(copies, blobs.c.size_bytes, looked_at.label("looked_at"))
         .join(blobs, blobs.c.digest == copies.c.digest)
         .where(_due(store, before, presence=presence))
-        .order_by(_looked_at(presence=presence), copies.c.id)
+        .order_by(looked_at, copies.c.id)
         .limit(limit)
     )
-    return [(copy_of(row), row.size_bytes) for row in tx.run(rows)]
-
-
-def number_due(tx: Tx, store: str, before: float, *, presence: bool) -> int:
-    """How many there are of these."""
-    due = _due(store, before, presence=presence)
-    return int(tx.run(select(func.count()).select_from(copies).where(due)).scalar_one())
+    if after is not None:
+        as_old = and_(looked_at == after.looked_at, copies.c.id > after.copy.id)
+        rows = rows.where(or_(looked_at > after.looked_at, as_old))
+    return [Due(copy_of(row), row.size_bytes, row.looked_at) for row in tx.run(rows)]
 
 
 def _due(store: str, before: float, *, presence: bool) -> ColumnElement[bool]:

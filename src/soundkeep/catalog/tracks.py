@@ -172,6 +172,13 @@ def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
     return _found(tx, track.id)
 
 
+def unask(tx: Tx, track: Track, stores: Collection[str]) -> Track:
+    """Forgets what was asked for of the track in these stores, at its next revision."""
+    asked = {store: what for store, what in track.asked.items() if store not in stores}
+    tx.run(_ASK, {"track_id": track.id, "all_asked": json.dumps(asked)})
+    return _found(tx, track.id)
+
+
 def rise(tx: Tx, track: Track) -> Track:
     """The track at its next revision: something else that its sidecars tell has changed."""
     tx.run(update(tracks).where(tracks.c.id == track.id).values(revision=tracks.c.revision + 1))

@@ -42,12 +42,14 @@ def orphans(
     if store is not None and store not in settings.stores:
         raise NoSuchStore(f"there is no store {store!r}; there are {', '.join(settings.stores)}")
     seconds = older_than * DAY_SECONDS if execute else None
-    names = [store] if store else list(settings.stores)
-    done, failed = run(options, _compare(settings, names, seconds))
+    done, unlisted, failed = run(options, _compare(settings, store, seconds))
     if as_json:
-        say_json({"items": [_json(one) for one in done], "failed": failed})
+        items = [_json(one) for one in done]
+        say_json({"items": items, "unlisted": unlisted, "failed": failed})
     else:
         _say(done, executed=execute)
+        for name in unlisted:
+            say(f"{name}: cannot list what it holds, so it has no orphans that could be told")
     for name, why in failed.items():
         complain(f"{name}: {why}")
     if failed:
@@ -55,26 +57,30 @@ def orphans(
 
 
 async def _compare(
-    settings: Settings, names: list[str], older_than_seconds: float | None
-) -> tuple[list[Compared], dict[str, str]]:
-    """Each store, and why those failed that did."""
+    settings: Settings, only: str | None, older_than_seconds: float | None
+) -> tuple[list[Compared], list[str], dict[str, str]]:
+    """Each store; those of all that cannot be listed, as IPFS; and why those failed that did."""
     from soundkeep.build import opened  # noqa: PLC0415 - SQL
     from soundkeep.worker import settled  # noqa: PLC0415
 
     done: list[Compared] = []
     failed: dict[str, str] = {}
     async with opened(settings) as house:
-        for name in names:
+        stores = house.keep.stores
+        unlisted = [name for name in settings.stores if not only and not stores[name].caps.lists]
+        for name in [only] if only else settings.stores:
+            if name in unlisted:
+                continue
             try:
                 compared = await house.comparer.compare(name)
+                done.append(compared)  # first: also what is done before an error is to be told
                 if older_than_seconds is not None:
                     await house.comparer.mend(compared, older_than_seconds)
-                done.append(compared)
             except StoreError as error:
                 failed[name] = f"{error.code}: {error}"
         if older_than_seconds is not None:
             await settled(house, SETTLE_SECONDS)
-    return done, failed
+    return done, unlisted, failed
 
 
 def _json(compared: Compared) -> Document:

@@ -105,11 +105,14 @@ class Comparer:
     ) -> None:
         """A list may be behind: the store is asked about each one that is not on it."""
         name = compared.store
-        held = await self._catalog.read(orphan_rows.present_between, name, after, upto, began)
-        for copy in held:
-            locator = copy.locator or copy.key
-            if locator not in listed and await self._stores[name].stat(locator) is None:
-                compared.missing.append(copy)
+        while page := await self._catalog.read(
+            orphan_rows.present_between, name, after, upto, began, PAGE_OBJECTS
+        ):
+            for copy in page:
+                locator = copy.locator or copy.key
+                if locator not in listed and await self._stores[name].stat(locator) is None:
+                    compared.missing.append(copy)
+            after = page[-1].key
 
     async def _orphans(self, name: str) -> AsyncIterator[Orphan]:
         after = ""
@@ -131,8 +134,10 @@ async def _pages(store: Store) -> AsyncIterator[list[Stat]]:
         yield page
 
 
-def _look_again(tx: Tx, store: str, key: str) -> None:
-    """There is no orphan at this key any more; what is recorded there is made sure of."""
-    orphan_rows.forget(tx, store, key)
-    copies.doubt_at(tx, store, key, GONE)
-    sidecars.write_again_at(tx, store, key)
+def _look_again(tx: Tx, store: str, locator: str) -> None:
+    """There is no orphan of this name any more; what is recorded there is made sure of."""
+    orphan_rows.forget(tx, store, locator)
+    for key in copies.keys_at(tx, store, locator):
+        copies.doubt_at(tx, store, key, GONE)
+    for key in sidecars.keys_at(tx, store, locator):
+        sidecars.write_again_at(tx, store, key)

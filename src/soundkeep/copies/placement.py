@@ -241,6 +241,7 @@ class Rules:
 
     keep: tuple[str, ...]
     stores: tuple[StoreRule, ...]
+    min_copies: int = 1  # what the copy law asks for before it lets one go
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
@@ -248,6 +249,7 @@ class Rules:
         return cls(
             keep=settings.policy.keep,
             stores=tuple(_rule(name, table) for name, table in settings.stores.items()),
+            min_copies=settings.policy.min_copies,
         )
 
     def within(self, caps: Mapping[str, Caps]) -> Rules:

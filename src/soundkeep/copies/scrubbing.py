@@ -20,6 +20,7 @@ import structlog
 from soundkeep.catalog import copies, scrubs
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.scrubs import Due
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.outages import Outages
 from soundkeep.errors import SoundkeepError, StoreError
@@ -83,6 +84,7 @@ class Scrubber:
         self._manners = manners
         self._concurrency = concurrency
         self._token = secrets.token_hex(8)
+        self._last = dict[str, Due]()  # by store: what cannot be asked about holds up no other
 
     async def work(self) -> None:
         """Scrubs what is due, for ever."""
@@ -112,64 +114,62 @@ class Scrubber:
         if mode is Mode.OFF or not await self._catalog.write(_begin, name, self._token):
             return False
         before = await self._catalog.read(Tx.now) - self._manners.period_seconds
-        page = await self._oldest(name, mode, before)
+        page = await self._oldest(name, mode, before, self._last.pop(name, None))
         scrubbed = Scrubbed(name, mode)
-        for copy, size_bytes in page:
-            await self._wait_for_budget(name)
-            await self._look(copy, size_bytes, scrubbed)
-            if scrubbed.out:
+        for due in page:
+            if scrubbed.out or not await self._may_go_on(name):
                 break
+            await self._look(due, scrubbed)
+            self._last[name] = due
         await self._catalog.write(_end, name, self._token)
         if scrubbed.found:
             log.warning("copies were wrong", store=name, found=scrubbed.found)
-        return scrubbed.copies > 0
+        return bool(page) and not scrubbed.out
 
-    async def _wait_for_budget(self, name: str) -> None:
+    async def _may_go_on(self, name: str) -> bool:
+        """Waits for the budget; answers whether it is still this process's turn."""
         budget = self._manners.bytes_per_day
         while wait := await self._catalog.read(scrubs.seconds_to_wait, budget):
             await asyncio.sleep(min(wait, IDLE_SECONDS))
             await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
+        return await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
 
     async def _pass(self, name: str, began: float, heard: Callable[[int], object]) -> Scrubbed:
         mode = self._manners.modes[name]
         scrubbed = Scrubbed(name, Mode.READ if mode is Mode.OFF else mode)
         await self._catalog.write(scrubs.take_turn, name, self._token, TURN_SECONDS)
-        presence = scrubbed.mode is Mode.PRESENCE
-        due = await self._catalog.read(scrubs.number_due, name, began, presence=presence)
-        unread: set[int] = set()  # they stay the oldest, and must not come again for ever
-        while not scrubbed.out and scrubbed.copies < due:
-            page = await self._oldest(name, scrubbed.mode, began, PAGE_COPIES + len(unread))
-            fresh = [(copy, size) for copy, size in page if copy.id not in unread]
-            if not fresh:
+        last: Due | None = None
+        while page := await self._oldest(name, scrubbed.mode, began, last):
+            await self._look_at_all(page, scrubbed, heard)
+            last = page[-1]
+            if scrubbed.out:
                 break
-            unread |= await self._look_at_all(fresh, scrubbed, heard)
         await self._catalog.write(_end, name, self._token)
         return scrubbed
 
     async def _look_at_all(
-        self, page: list[tuple[Copy, int]], scrubbed: Scrubbed, heard: Callable[[int], object]
-    ) -> set[int]:
-        """Several at once; answers those about which the store could not be asked."""
+        self, page: list[Due], scrubbed: Scrubbed, heard: Callable[[int], object]
+    ) -> None:
+        """Several at once."""
         free = asyncio.Semaphore(self._concurrency(scrubbed.store))
-        unread: set[int] = set()
 
-        async def one(copy: Copy, size_bytes: int) -> None:
+        async def one(due: Due) -> None:
             async with free:
-                if scrubbed.out or not await self._look(copy, size_bytes, scrubbed):
-                    unread.add(copy.id)
-                heard(size_bytes)
+                if not scrubbed.out:
+                    await self._look(due, scrubbed)
+                heard(due.size_bytes)
 
-        await asyncio.gather(*(one(copy, size_bytes) for copy, size_bytes in page))
-        return unread
+        await asyncio.gather(*map(one, page))
 
-    async def _oldest(
-        self, name: str, mode: Mode, before: float, limit: int = PAGE_COPIES
-    ) -> list[tuple[Copy, int]]:
+    async def _oldest(self, name: str, mode: Mode, before: float, after: Due | None) -> list[Due]:
         presence = mode is Mode.PRESENCE
-        return await self._catalog.read(scrubs.oldest, name, before, limit, presence=presence)
+        return await self._catalog.read(
+            scrubs.oldest, name, before, PAGE_COPIES, presence=presence, after=after
+        )
 
-    async def _look(self, copy: Copy, size_bytes: int, scrubbed: Scrubbed) -> bool:
-        """Looks at one copy and notes what it is like; answers whether the store could be asked."""
+    async def _look(self, due: Due, scrubbed: Scrubbed) -> None:
+        """Looks at one copy and notes what it is like."""
+        copy, size_bytes = due.copy, due.size_bytes
         store = self._stores[copy.store]
         reads = scrubbed.mode is Mode.READ
         try:
@@ -179,14 +179,13 @@ class Scrubber:
                 why = await self._stat(store, copy, size_bytes)
         except StoreError as error:
             scrubbed.unread += 1
-            scrubbed.out = await self._outages.is_out(copy.store, error)
-            return False
-        scrubbed.copies += 1
-        scrubbed.bytes += size_bytes if reads else 0
-        scrubbed.found += why is not None
+            scrubbed.out |= await self._outages.is_out(copy.store, error)
+            return
         read = size_bytes if reads else 0
-        await self._catalog.write(_note, copy, read, why, self._manners.bytes_per_day)
-        return True
+        found = await self._catalog.write(_note, copy, read, why, self._manners.bytes_per_day)
+        scrubbed.copies += 1
+        scrubbed.bytes += read
+        scrubbed.found += found
 
     async def _stat(self, store: Store, copy: Copy, size_bytes: int) -> str | None:
         """What a look from outside tells. A checksum that the store computed is a proof."""
@@ -212,12 +211,15 @@ def _end(tx: Tx, name: str, token: str) -> None:
     scrubs.end_turn(tx, name, token)
 
 
-def _note(tx: Tx, copy: Copy, read: int, why: str | None, bytes_per_day: float | None) -> None:
+def _note(tx: Tx, copy: Copy, read: int, why: str | None, bytes_per_day: float | None) -> bool:
+    """Answers whether the copy is wrong. One that was let go meanwhile only went."""
     scrubs.note_read(tx, copy.store, read)
     if bytes_per_day and read:
         scrubs.pay(tx, read, bytes_per_day)
     if why is None:
         scrubs.note_seen(tx, copy)
-        return
-    copies.doubt(tx, copy.id, why)
+        return False
+    if not copies.doubt(tx, copy.id, why):
+        return False
     scrubs.note_find(tx, copy, why)
+    return True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -26,7 +26,7 @@ from soundkeep.catalog.subjects import (
     TrackRecord,
 )
 from soundkeep.errors import BadInput
-from soundkeep.model import Asked, Blob, Visibility
+from soundkeep.model import Asked, Blob, Visibility, check_json
 from soundkeep.shown import when
 
 FIELD = "soundkeep"
@@ -34,20 +34,28 @@ VERSION = 1
 MEDIA_TYPE = "application/json"
 PRIVATE = ("owner", "own_keys", "speeches")  # fields that public stores do not get
 
+# What the columns of any catalog can hold.
+Small = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Large = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Length = Annotated[float, msgspec.Meta(ge=0)]
+Price = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+MediaType = Annotated[str, msgspec.Meta(pattern=r"\Aaudio/[A-Za-z0-9.+-]{1,99}\Z")]
+Extension = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]{1,16}\Z")]
+
 
 class SoundForm(msgspec.Struct, kw_only=True):
     """What every sidecar says of the sound beside it."""
 
     version: int
     digest: str
-    size_bytes: int
-    media_type: str
-    extension: str
+    size_bytes: Large
+    media_type: MediaType
+    extension: Extension
     codec: str
-    duration_seconds: float
-    bit_rate: int | None
-    channels: int | None
-    sample_rate_hz: int | None
+    duration_seconds: Length
+    bit_rate: Small | None
+    channels: Small | None
+    sample_rate_hz: Small | None
     tags: dict[str, str]
     key: str
 
@@ -61,7 +69,7 @@ class SpeechForm(msgspec.Struct, kw_only=True):
     segments: list[str]
     script: dict[str, Any] | None
     collections: list[str]
-    hits: int
+    hits: Large
     created_at: str
     last_heard_at: str | None
 
@@ -83,7 +91,7 @@ class TrackForm(SoundForm, kw_only=True):
     title: str
     visibility: Visibility
     created_at: str
-    revision: int
+    revision: Small
     asked: dict[str, Asked]
     own_keys: dict[str, str] | msgspec.UnsetType = msgspec.UNSET  # absent where there are none
     rendition_of: RenditionForm | None = None
@@ -102,12 +110,12 @@ class SegmentForm(SoundForm, kw_only=True):
     owner: str | None
     timing: dict[str, Any] | None
     timing_source: str | None
-    characters: int
-    cost: float
+    characters: Large
+    cost: Price
     currency: str | None
-    hits: int
+    hits: Large
     created_at: str
-    revision: int
+    revision: Small
 
 
 Form: TypeAlias = TrackForm | SegmentForm
@@ -131,15 +139,17 @@ def sidecar_bytes(record: Record, key: str, *, public: bool) -> bytes:
 
 
 def parse(data: bytes) -> Parsed:
-    """Reads a sidecar. Raises `BadInput` for what is none, or is of a form that is newer."""
+    """Reads a sidecar, whoever wrote it. Raises `BadInput` for what is none, is of a form that is
+    newer, or holds what no catalog could."""
     try:
         document = json.loads(data)
         ours = document.pop(FIELD)
         newer = ours["version"] > VERSION
-    except (ValueError, AttributeError, LookupError, TypeError):
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         raise BadInput(f"it is no JSON object with a field {FIELD!r}") from None
     if newer:
         raise BadInput(f"its form is version {ours['version']}: a newer Soundkeep wrote it")
+    check_json(ours, f"its field {FIELD!r}")
     kind: type[Form] = SegmentForm if "segment_key" in ours else TrackForm
     try:
         form = msgspec.convert(ours, kind)

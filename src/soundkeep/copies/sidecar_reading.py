@@ -21,14 +21,15 @@ from soundkeep.catalog.subjects import (
     TrackRecord,
 )
 from soundkeep.copies.sidecar_form import Parsed, SegmentForm, SoundForm, SpeechForm, TrackForm
-from soundkeep.digest import ChunkHashes, Digest
-from soundkeep.errors import BadInput
+from soundkeep.digest import Digest, Fingerprint
+from soundkeep.errors import BadInput, Corrupt
 from soundkeep.model import (
     Blob,
     Money,
     Segment,
     Sound,
     Track,
+    check_json,
     metadata_object,
     owner_name,
     title_text,
@@ -36,6 +37,8 @@ from soundkeep.model import (
     track_path,
 )
 from soundkeep.stores.interface import Key
+
+YEAR_9999_SECONDS = 253_370_764_800.0
 
 
 class _Asked(msgspec.Struct):
@@ -48,8 +51,12 @@ class _Asked(msgspec.Struct):
     owner: str | None = None
 
 
-def blob_of(form: SoundForm, chunk_hashes: ChunkHashes) -> Blob:
-    """The blob, whose sound was read and has these hashes. Raises `BadDigest`."""
+def blob_of(form: SoundForm, found: Fingerprint) -> Blob:
+    """The blob, whose sound was read. Raises `BadInput`, and `Corrupt` for another sound."""
+    if found.digest != Digest.parse(form.digest):
+        raise Corrupt(f"the sound at {form.key} is not the one that it tells of")
+    if found.size_bytes != form.size_bytes:
+        raise BadInput(f"its sound has {found.size_bytes} bytes, not {form.size_bytes}")
     sound = Sound(
         media_type=form.media_type,
         extension=form.extension,
@@ -60,7 +67,7 @@ def blob_of(form: SoundForm, chunk_hashes: ChunkHashes) -> Blob:
         sample_rate_hz=form.sample_rate_hz,
         tags=form.tags,
     )
-    return Blob(Digest.parse(form.digest), form.size_bytes, chunk_hashes, sound)
+    return Blob(found.digest, found.size_bytes, found.chunk_hashes, sound)
 
 
 def record_of(parsed: Parsed, blob: Blob) -> Record:
@@ -116,6 +123,9 @@ def _segment_record(form: SegmentForm, blob: Blob) -> SegmentRecord:
         asked = msgspec.json.decode(form.request, type=_Asked)
     except msgspec.DecodeError as error:
         raise BadInput(f"its request is not as it should be: {error}") from None
+    check_json(msgspec.to_builtins(asked), "its request")
+    if form.timing is not None and not isinstance(form.timing.get("timing_source"), str):
+        raise BadInput("its timing names no timing_source")
     segment = Segment(
         key=form.segment_key,
         engine=asked.engine,
@@ -140,7 +150,11 @@ def _segment_record(form: SegmentForm, blob: Blob) -> SegmentRecord:
 
 
 def _seconds(moment: str) -> float:
+    """Of a time that can be written again."""
     try:
-        return datetime.fromisoformat(moment).timestamp()
-    except ValueError:
-        raise BadInput(f"{moment[:40]!r} is no time") from None
+        seconds = datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 <= seconds < YEAR_9999_SECONDS:
+        raise BadInput(f"{moment[:40]!r} is no time")
+    return seconds

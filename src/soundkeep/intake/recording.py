@@ -24,6 +24,7 @@ from soundkeep.digest import Digest
 from soundkeep.errors import IdTaken, LeaseLost, NoSuchTrack, PathTaken, RevisionChanged
 from soundkeep.model import (
     DEFAULT_OWNER,
+    Asked,
     Blob,
     Copy,
     CopyState,
@@ -187,11 +188,24 @@ def change(
         raise RevisionChanged(f"the track is at revision {now.revision}, not {track.revision}")
     names_before = tracks.naming(tx, track.blob.digest)
     changed = tracks.change(tx, track, title=title, visibility=visibility, metadata=metadata)
+    if track.public and not changed.public:
+        changed = _with_a_home(tx, changed, rules)
     sidecars.follow(tx, track.blob.digest, track.subject, changed.revision)
     if visibility is not track.visibility:
         receipts.replan_noting(tx, changed, rules, names_before)
         _change_renditions(tx, changed, rules)
     return changed
+
+
+def _with_a_home(tx: Tx, track: Track, rules: Rules) -> Track:
+    """A private track that was withdrawn from so many stores that the law could not let it leave a
+    public one belongs in those of `keep` again."""
+    rules = planning.as_of(tx, rules)
+    if len({found.store for found in place(track.blob, [track], rules)}) >= rules.min_copies:
+        return track
+    homes = {rule.name for rule in rules.stores if rule.name in rules.keep and not rule.public}
+    withdrawn = {name for name in homes if track.asked.get(name) is Asked.WITHDRAWN}
+    return tracks.unask(tx, track, withdrawn) if withdrawn else track
 
 
 def _change_renditions(tx: Tx, original: Track, rules: Rules) -> None:

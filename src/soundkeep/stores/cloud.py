@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import obstore
 
 from soundkeep.errors import BadPath, Corrupt, NotFound, StoreError, Truncated
-from soundkeep.stores.cloud_faults import Absent, translated
+from soundkeep.stores.cloud_faults import Absent, looking, translated
 from soundkeep.stores.interface import (
     MARKER_KEY,
     RESERVED_PREFIX,
@@ -68,10 +68,15 @@ class CloudStore:
         self._remote = remote
 
     async def probe(self) -> None:
-        """Lists the marker's neighbours, since only a list says that the bucket is missing."""
+        """Lists the marker's neighbours, since only a list says that the bucket is missing; and
+        where none is listed, asks for the marker: obstore takes a page of a network that wants
+        somebody to log in for an empty list."""
         with translated(f"{self.name}: LIST"):
-            async for _ in obstore.list(self._remote, RESERVED_PREFIX.rstrip("/"), chunk_size=1):
-                return
+            async for some in obstore.list(self._remote, RESERVED_PREFIX.rstrip("/"), chunk_size=1):
+                if some:
+                    return
+        with suppress(Absent), looking(f"{self.name}: HEAD {MARKER_KEY}"):
+            await obstore.head_async(self._remote, MARKER_KEY)
 
     async def read_marker(self) -> str | None:
         try:
@@ -105,7 +110,7 @@ class CloudStore:
 
     async def stat(self, locator: str) -> Stat | None:
         try:
-            with translated(f"{self.name}: HEAD {locator}"):
+            with looking(f"{self.name}: HEAD {locator}"):
                 return _stat(await obstore.head_async(self._remote, str(Key(locator))))
         except Absent:
             await self.probe()
@@ -124,19 +129,23 @@ class CloudStore:
             raise await self._not_found(locator) from error
 
     async def delete(self, locator: str) -> None:
-        with suppress(Absent), translated(f"{self.name}: DELETE {locator}"):
+        with suppress(Absent), looking(f"{self.name}: DELETE {locator}"):
             await obstore.delete_async(self._remote, str(Key(locator)))
 
     async def list(self, prefix: str = "", after: str | None = None) -> AsyncIterator[Stat]:
         """obstore takes a prefix by whole segments, so the directory's objects are looked through;
         where a list cannot begin in the middle, it begins at the start and those are skipped."""
         directory = prefix.rpartition("/")[0] or None
+        found = False
         with translated(f"{self.name}: LIST"):
             async for some in obstore.list(self._remote, directory, offset=after or None):
                 for meta in some:
+                    found = True
                     stat = _stat(meta)
                     if stat.locator > (after or "") and _is_listed(stat.locator, prefix):
                         yield stat
+        if not found:
+            await self.probe()
 
     async def sign(self, locator: str, expires_in: timedelta) -> str | None:
         if not self.caps.signs or not _SIGNABLE.match(locator):
@@ -197,7 +206,7 @@ class CloudStore:
     async def _pieces(self, locator: str, start: int, stop: int | None) -> Bytes:
         """What is there of the range, which is not empty. Raises `Absent`, too."""
         at = start
-        with translated(f"{self.name}: GET {locator}"):
+        with looking(f"{self.name}: GET {locator}"):
             options: Any = {"range": (start, stop)} if stop is not None else {}
             found = await obstore.get_async(self._remote, str(Key(locator)), options=options)
             end = found.meta["size"] if stop is None else stop

@@ -42,7 +42,7 @@ BY_STATUS: dict[int, Meaning] = {
     400: (Misconfigured, "the store does not understand the request"),
     401: DENIED,
     403: DENIED,
-    404: NO_BUCKET,  # of a list; what is asked for by its name is absent
+    404: NO_BUCKET,  # of a list
     408: LATE,
     413: (TooLarge, "the object is larger than the store takes"),
     416: (Truncated, "the range lies outside the object"),
@@ -70,7 +70,20 @@ class Absent(Exception):
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turns what obstore raises into errors of ours, which begin with `what`. Raises `Absent`."""
+    """Turns what obstore raises into errors of ours, which begin with `what`.
+
+    Where nothing is looked for by its name, 404 is said of the bucket.
+    """
+    try:
+        with looking(what):
+            yield
+    except Absent as error:
+        raise _error(what, NO_BUCKET) from error
+
+
+@contextmanager
+def looking(what: str) -> Iterator[None]:
+    """The same for what is asked of one object. Raises `Absent`, too."""
     try:
         yield
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ what is wrong by the status alone, maybe in HTML. Of both only the code is repea
 
 from __future__ import annotations
 
+import asyncio
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ from soundkeep.stores.http_service import (
     Meaning,
     Phases,
     new_session,
+    parsed,
     retry_after,
     start_of,
     translated,
@@ -52,11 +54,14 @@ from soundkeep.stores.http_service import (
 ANSWER_BYTES = 16 * 1024 * 1024
 ERROR_BYTES = 16 * 1024
 PIECE_BYTES = 64 * 1024  # of a request; each has its own time
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 Statement = ClauseElement | CreateTable
 Value = int | float | str | bytes | None
 Row = tuple[Any, ...]
+
+# The database lets one write at a time; the others are on their way meanwhile. Of sixteen, sqld
+# 0.24 was seen to answer none for a minute, or that it is busy.
+WRITES_AT_ONCE = 4
 
 NO_DATABASE: Meaning = Misconfigured, "there is no such database"
 NO_HRANA: Meaning = Misconfigured, "nothing that speaks Hrana answers at this address"
@@ -140,6 +145,7 @@ class Hrana:
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
         self._phases = phases
+        self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
         self._session: ClientSession | None = None
 
     async def read(self, *statements: Statement) -> list[Answered]:
@@ -149,7 +155,8 @@ class Hrana:
     async def write(self, *statements: Statement) -> list[Answered]:
         """Runs all of them or none. Raises every `StoreError`; if the answer was lost, nobody
         knows which."""
-        return await self._transaction("BEGIN IMMEDIATE", statements, self._phases.written)
+        async with self._writing:
+            return await self._transaction("BEGIN IMMEDIATE", statements, self._phases.written)
 
     async def close(self) -> None:
         session, self._session = self._session, None
@@ -187,8 +194,8 @@ class Hrana:
 
     def _json(self, answer: ClientResponse, body: bytes) -> Any:
         try:
-            return msgspec.json.decode(body)
-        except UNREADABLE as error:
+            return parsed(body)
+        except ValueError as error:
             if "html" in answer.content_type:
                 raise self._error(NO_HRANA, "HTML") from error
             raise self._error(CUT, "") from error
@@ -294,9 +301,9 @@ def _by_code(code: str) -> Meaning | None:
 def _code_in(body: bytes) -> str:
     """That of an `Error` of the protocol, or of what the service wraps around one."""
     try:
-        said = msgspec.json.decode(body)
+        said = parsed(body)
         code = said.get("code") or said["error"]["code"]
-    except (*UNREADABLE, AttributeError, KeyError, TypeError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         return ""
     return code if isinstance(code, str) and _CODE.match(code) else ""
 

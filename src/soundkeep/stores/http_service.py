@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
+import msgspec
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector
 
 from soundkeep.digest import CHUNK_BYTES
@@ -22,6 +23,7 @@ from soundkeep.errors import Misconfigured, StoreError, TimedOut, Truncated, Una
 from soundkeep.stores.http_reading import IDLE_SECONDS, EndedEarly, Unreachable, new_socket
 
 COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
+LONGEST_REST_SECONDS = 3600.0  # whoever asks for more is asked again after so long
 PIPE_BYTES = CHUNK_BYTES  # a body is read ahead by up to twice as much
 UNREACHABLE = (aiohttp.ClientConnectorError, Unreachable)
 
@@ -98,15 +100,27 @@ async def start_of(answer: ClientResponse, most: int) -> bytes:
     return bytes(body)
 
 
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """How many seconds to wait, if the service says: a number, or a date."""
-    text = headers.get("retry-after", "")
-    if text.isdecimal():
-        return float(text)
+def parsed(body: bytes) -> Any:
+    """What JSON says. Raises `ValueError` for anything else, and for what is nested without end."""
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError("this is no JSON") from error
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """How many seconds to wait, if the service says: a number, or a date. An hour at most, since
+    some send a date of another year, or a number without an end."""
+    text = headers.get("retry-after", "")
+    try:
+        seconds = float(text) if text.isdecimal() else _until(text)
+    except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), LONGEST_REST_SECONDS)
+
+
+def _until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
 
 
 @contextmanager

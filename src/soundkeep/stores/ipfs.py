@@ -218,7 +218,8 @@ class IpfsStore:
         return await call()
 
     async def _read_back(self, provider: Provider, cid: Cid, source: Source) -> str:
-        """Makes sure that another CID names the same bytes; else nothing of it is kept."""
+        """Makes sure that another CID names the same bytes. If it does not it stays pinned: the
+        provider may have named a file that another blob needs."""
         whole = hashlib.sha256()
         if cid.sha256 is None:
             size_bytes = source.size_bytes
@@ -226,8 +227,7 @@ class IpfsStore:
                 async for piece in body:
                     whole.update(piece)
         if (cid.sha256 or whole.digest()) != source.digest.raw:
-            await provider.unpin(cid)
-            raise Corrupt(f"{provider.who}: it has other bytes than those that were sent")
+            raise Corrupt(f"{provider.who}: {cid}, as it says, has other bytes than were sent")
         return READ_BACK
 
     # --- what is there ----------------------------------------------------------------------

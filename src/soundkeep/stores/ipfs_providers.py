@@ -16,12 +16,13 @@ from urllib.parse import quote
 
 from soundkeep.errors import StoreError, Unavailable
 from soundkeep.stores.http_service import Phases
-from soundkeep.stores.ipfs_cid import RAW, Cid, file_bytes
+from soundkeep.stores.ipfs_cid import RAW, SHA2_256, Cid, file_bytes
 from soundkeep.stores.ipfs_requests import NOTHING, Requests, Told, Upload
 
 POLL_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0)  # the last again and again
 MOST_ORIGINS = 20  # of a pin, by the specification
 LISTED = "100"  # files of one CID; there is one, unless somebody else uses the account
+PINS_LISTED = "1000"  # of one CID, as many as the specification allows: somebody may repeat himself
 
 KUBO_PROFILE = {  # unixfs-v1-2025, whatever the node's own settings are
     "cid-version": "1",
@@ -113,8 +114,8 @@ class Kubo(_Server):
 
     async def unpin(self, cid: Cid) -> None:
         answer = await self._ask("pin/rm", arg=str(cid))
-        if answer.status >= 300 and not answer.says("not pinned"):
-            raise answer.refusal()
+        if not answer.says("not pinned"):
+            answer.done()
 
     async def origins(self) -> Sequence[str]:
         """A node behind a router has none that help; then the service must find another way."""
@@ -128,13 +129,15 @@ class Kubo(_Server):
         """By the root's own word, which its hash vouches for."""
         if cid.codec == RAW:
             answer = await self._ask("block/stat", arg=str(cid))
-            size = answer.expected().get("Size")
+            size = _field(answer, "Size")
             if not isinstance(size, int):
                 raise answer.nonsense()
             return size
         answer = await self._ask("block/get", arg=str(cid))
         if answer.status >= 300:
             raise answer.refusal()
+        if cid.multihash[0] == SHA2_256 and not cid.names(answer.raw):
+            raise answer.nonsense()
         try:
             return file_bytes(answer.raw)
         except ValueError as error:
@@ -180,16 +183,16 @@ class Pinata(_Server):
         for file in await self._named(cid):
             path = f"/v3/files/{self.network}/{quote(str(file['id']), safe='')}"
             answer = await self.requests.ask("DELETE", path)
-            if answer.status >= 300 and answer.status != 404:
-                raise answer.refusal()
+            if answer.status != 404:
+                answer.done()
 
     async def sign(self, url: str, signed_at: int, seconds: int) -> str:
         """The address of a private file as anybody can read it until then."""
         wanted = {"url": url, "date": signed_at, "expires": seconds, "method": "GET"}
         answer = await self.requests.ask("POST", "/v3/files/private/download_link", body=wanted)
-        link = answer.expected().get("data")
-        if not isinstance(link, str) or not link.startswith(("http://", "https://")):
-            raise answer.nonsense()
+        link = _field(answer, "data")
+        if not isinstance(link, str) or not link.startswith(f"{url}?"):
+            raise answer.nonsense()  # also what leads to another host
         return link
 
     async def _named(self, cid: Cid) -> list[dict[str, Any]]:
@@ -223,9 +226,10 @@ class PinataLegacy(_Server):
 
     async def unpin(self, cid: Cid) -> None:
         answer = await self.requests.ask("DELETE", f"/pinning/unpin/{cid}")
-        gone = answer.status == 404 or answer.says("has_not_pinned") or answer.says("not pinned")
-        if answer.status >= 300 and not gone:
-            raise answer.refusal()
+        if answer.says("has_not_pinned") or answer.says("not pinned"):
+            return
+        if answer.status != 404 or await self.held(cid):  # anybody says 404, also a wrong address
+            answer.done()
 
 
 # --- pinning services -----------------------------------------------------------------------
@@ -244,10 +248,9 @@ class PinningService(_Server):
         await self._pins(limit="1")
 
     async def pin(self, cid: Cid, name: str, origins: Sequence[str]) -> None:
-        """Asks for it, and waits a while for it to be done. What is still being fetched then is
-        believed: whoever took the bytes has them. Raises if the service gives up."""
-        wanted = {"cid": str(cid), "name": name, "origins": list(origins)[:MOST_ORIGINS]}
-        answer = await self.requests.ask("POST", "/pins", body=wanted)
+        """Asks for it, unless that was done, and waits a while. What is still being fetched then
+        is believed: whoever took the bytes has them. Raises if the service gives up."""
+        answer = await self._asked_for(cid, name, origins)
         loop = asyncio.get_running_loop()
         until, polls = loop.time() + self._pin_seconds, 0
         while (status := _word(answer, "status")) in ("queued", "pinning"):
@@ -256,22 +259,34 @@ class PinningService(_Server):
                 return
             await asyncio.sleep(pause_seconds)
             polls += 1
-            request = quote(_word(answer, "requestid"), safe="")
-            answer = await self.requests.ask("GET", f"/pins/{request}")
+            answer = await self._look(_word(answer, "requestid"))
         if status != "pinned":
             raise Unavailable(f"{self.who}: it could not fetch {cid} and gave up")
 
     async def held(self, cid: Cid) -> Held | None:
-        pins = await self._pins(cid=str(cid), status="pinned", limit="1")
-        return Held(None) if pins else None
+        return Held(None) if await self._pins_of(cid, "pinned") else None
 
     async def unpin(self, cid: Cid) -> None:
         """Also what it is still fetching, and what it failed to fetch."""
-        for pin in await self._pins(cid=str(cid), status="queued,pinning,pinned,failed"):
-            path = f"/pins/{quote(str(pin.get('requestid')), safe='')}"
-            answer = await self.requests.ask("DELETE", path)
-            if answer.status >= 300 and answer.status != 404:
-                raise answer.refusal()
+        for request in await self._pins_of(cid, "queued,pinning,pinned,failed"):
+            answer = await self.requests.ask("DELETE", _pin_path(request))
+            if answer.status != 404:
+                answer.done()
+
+    async def _asked_for(self, cid: Cid, name: str, origins: Sequence[str]) -> Told:
+        """A second request for one CID is a second pin at some services, and an error at others."""
+        for request in await self._pins_of(cid, "queued,pinning,pinned"):
+            return await self._look(request)
+        wanted = {"cid": str(cid), "name": name, "origins": list(origins)[:MOST_ORIGINS]}
+        return await self.requests.ask("POST", "/pins", body=wanted)
+
+    async def _look(self, request: str) -> Told:
+        return await self.requests.ask("GET", _pin_path(request))
+
+    async def _pins_of(self, cid: Cid, status: str) -> list[str]:
+        """The requests for one CID. A service that does not look at the CID lists them all."""
+        pins = await self._pins(cid=str(cid), status=status, limit=PINS_LISTED)
+        return [str(pin["requestid"]) for pin in pins if "requestid" in pin and _pins(pin, cid)]
 
     async def _pins(self, **asked: str) -> list[dict[str, Any]]:
         return _rows(await self.requests.ask("GET", "/pins", asked), "results")
@@ -311,6 +326,15 @@ def _rows(answer: Told, *names: str) -> list[dict[str, Any]]:
     return [row for row in rows or [] if isinstance(row, dict)]
 
 
+def _pin_path(request: str) -> str:
+    return f"/pins/{quote(request, safe='')}"
+
+
+def _pins(pin: dict[str, Any], cid: Cid) -> bool:
+    wanted = pin.get("pin")
+    return isinstance(wanted, dict) and _is(wanted.get("cid"), cid)
+
+
 def _is(text: object, cid: Cid) -> bool:
     try:
         return Cid.parse(str(text)) == cid
@@ -320,6 +344,6 @@ def _is(text: object, cid: Cid) -> bool:
 
 def _size(told: object) -> int | None:
     """Some services write numbers as text."""
-    if isinstance(told, str) and told.isdecimal():
+    if isinstance(told, str) and told.isdecimal() and len(told) < 20:
         return int(told)
     return told if isinstance(told, int) else None

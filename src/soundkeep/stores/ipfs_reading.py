@@ -159,7 +159,7 @@ class Gateway:
         url = await self.address(cid)
         for _ in range(1 + MAX_REDIRECTS):
             headers = {"range": byte_range}
-            if URL(url).host == URL(self._requests.url).host:
+            if URL(url).origin() == URL(self._requests.url).origin():
                 headers |= self._headers
             async with self._requests.answer("GET", url, headers=headers) as answer:
                 if answer.status in REDIRECTS:

@@ -7,7 +7,6 @@ is compared with what its protocol is known to say and never repeated, so no tok
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -33,6 +32,7 @@ from soundkeep.stores.http_service import (
     Meaning,
     Phases,
     new_session,
+    parsed,
     retry_after,
     start_of,
     translated,
@@ -92,6 +92,14 @@ class Told:
         if self.json is None:
             raise self._error(ELSEWHERE)
         return self.json
+
+    def done(self) -> None:
+        """Raises unless it was done, whatever else is said of it: what a refusal means, or that a
+        page for people came, which does nothing."""
+        if self.status >= 300:
+            raise self.refusal()
+        if self.raw.lstrip().startswith(b"<"):
+            raise self._error(ELSEWHERE)
 
     def refusal(self) -> StoreError:
         """What it means that it was not done."""
@@ -249,10 +257,8 @@ async def told(what: str, answer: ClientResponse) -> Told:
     """The answer, its body read. Kubo writes a line of JSON for each thing it did: the last one
     counts, and an error may be in it although the status was fine long before."""
     raw = await start_of(answer, ANSWER_BYTES)
-    try:
-        body = json.loads(raw.strip().rpartition(b"\n")[2] if raw.count(b"\n") else raw)
-    except ValueError:
-        body = _json(raw)
+    last = _json(raw.strip().rpartition(b"\n")[2])
+    body = _json(raw) if last is None else last
     status = answer.status
     if status < 300 and isinstance(body, dict) and body.get("Type") == "error":
         status = 500
@@ -261,7 +267,7 @@ async def told(what: str, answer: ClientResponse) -> Told:
 
 def _json(raw: bytes) -> Any:
     try:
-        return json.loads(raw)
+        return parsed(raw)
     except ValueError:
         return None
 

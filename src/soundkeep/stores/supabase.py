@@ -30,7 +30,7 @@ from soundkeep.errors import (
 )
 from soundkeep.stores.http_bodies import Body
 from soundkeep.stores.http_ranges import ranged
-from soundkeep.stores.http_service import PHASES, Phases, start_of
+from soundkeep.stores.http_service import PHASES, Phases, parsed, start_of
 from soundkeep.stores.interface import (
     MARKER_KEY,
     RESERVED_PREFIX,
@@ -112,7 +112,7 @@ class SupabaseStore:
         try:
             async with self._requests.object(name_of(MARKER_KEY)) as answer:
                 text = await start_of(answer, MARKER_BYTES)
-            return str(json.loads(text)["id"])
+            return str(parsed(text)["id"])
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError) as error:

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from soundkeep.errors import (
     Misconfigured,
     NotFound,
@@ -28,7 +26,7 @@ from soundkeep.errors import (
     Unavailable,
     Unsupported,
 )
-from soundkeep.stores.http_service import Meaning, retry_after
+from soundkeep.stores.http_service import Meaning, parsed, retry_after
 
 NO_OBJECT: Meaning = NotFound, "there is no such object"
 NO_BUCKET: Meaning = (
@@ -109,6 +107,7 @@ BY_STATUS: dict[int, Meaning] = {
 }  # all other 5xx may pass; any other, such as a 404 of nobody knows what, is no Supabase
 
 _CODE = re.compile(r"[A-Za-z0-9]{1,60}\Z")
+_STATUS = re.compile(r"[1-9][0-9]{2}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Refusal:
         """From an answer as it came; the body may be anything, or empty."""
         said = _object(body)
         true = str(said.get("statusCode", ""))
-        true_status = int(true) if true.isascii() and true.isdecimal() else status
+        true_status = int(true) if _STATUS.match(true) else status
         return cls(true_status, _code(said), retry_after(headers))
 
     def error(self, what: str) -> StoreError:
@@ -143,8 +142,8 @@ class Refusal:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        said = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        said = parsed(body)
+    except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
 

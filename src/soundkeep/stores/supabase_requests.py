@@ -28,6 +28,7 @@ from soundkeep.stores.http_service import (
     General,
     Phases,
     new_session,
+    parsed,
     start_of,
     translated,
 )
@@ -117,8 +118,8 @@ class Requests:
     async def json(self, answer: ClientResponse, what: str) -> Any:
         text = await start_of(answer, ANSWER_BYTES)
         try:
-            return msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return parsed(text)
+        except ValueError as error:
             if "json" not in answer.content_type:
                 raise self.no_supabase(what) from error
             raise Unavailable(f"{self.name}: {what}: the answer cannot be read") from error
