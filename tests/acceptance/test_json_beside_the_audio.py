@@ -172,6 +172,14 @@ def test_a_catalog_from_before_sidecars_gets_them_by_itself(tmp_path: Path) -> N
             assert shares[store] == {"written": 4, "due": 0, "failing": 0}, "and the first tune's"
 
 
+ADDED_SINCE = (
+    ("removals", "sidecar_id"),
+    ("stores", "draining_at"),
+    ("copies", "seen_at"),
+    ("tracks", "own_keys"),
+)
+
+
 def forget_sidecars(data: Path) -> None:
     """Makes the catalog one of that release: the migrations and a replanning are to come."""
     first = import_module("soundkeep.catalog.migrations.versions.0001_the_keep")
@@ -179,7 +187,8 @@ def forget_sidecars(data: Path) -> None:
         for later in schema.metadata.tables.keys() - first.metadata.tables.keys():
             catalog.execute(f"DROP TABLE {later}")
         catalog.execute("DROP INDEX ix_removals_sidecar_id")
-        catalog.execute("ALTER TABLE removals DROP COLUMN sidecar_id")
+        for table, column in ADDED_SINCE:
+            catalog.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         catalog.execute("UPDATE alembic_version SET version_num = '0002'")
         catalog.execute("DELETE FROM facts WHERE name = 'placement'")
     catalog.close()

@@ -26,6 +26,7 @@ def server(postgres_url: str, tmp_path: Path) -> Iterator[Server]:
     )
     server.start()
     try:
+        eventually(lambda: server.check()["passed"])  # the sample track has left the inbox
         yield server
     finally:
         server.kill()
