@@ -242,6 +242,20 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
             facts.write(tx, _waiting(Place(*place)), digest.hex)
 
 
+def claim_to_be_there(tx: Tx, digest: Digest, place: Place, why: str) -> None:
+    """Somebody says that a copy lies there: it is doubted, so that the worker looks before it
+    writes. One that is known to be there, or is just being written, stays as it is."""
+    here = and_(copies.c.store == place.store, copies.c.key == place.key)
+    free = and_(here, copies.c.state == CopyState.WANTED, copies.c.lease_token.is_(None))
+    doubted = {"state": CopyState.DOUBTED, "chore": Chore.VERIFY, "last_error": why}
+    if _take_over(tx, free, since=now(), **doubted):
+        return
+    if not tx.run(select(copies.c.id).where(here)).first():
+        row = {**_row(digest, CopyState.DOUBTED, Wish.KEEP, Lane.BULK), "last_error": why}
+        tx.run(_RECORD_DUE, [{**row, "store": place.store, "key": place.key}])
+        tx.wakes = True
+
+
 def take_waiting(tx: Tx, place: Place) -> Digest | None:
     """The blob that waited for this key, which is free now; it waits no more."""
     waiting = facts.read(tx, _waiting(place))

@@ -61,6 +61,10 @@ def import_(
     model: Annotated[str | None, typer.Option(help="With what, if no column says.")] = None,
     voice: Annotated[str | None, typer.Option(help="In which voice, likewise.")] = None,
     collection: Annotated[str | None, typer.Option(help="In which collection, likewise.")] = None,
+    claims: Annotated[
+        list[str] | None,
+        typer.Option(help="Look where a table says that copies are: their name=our store,…"),
+    ] = None,
     attach: Annotated[
         By | None,
         typer.Option(help="Give files to tracks, or lines, that are there: by id or by name."),
@@ -84,7 +88,16 @@ def import_(
             "collection": collection,
         }
         folder = files or (csv.parent if csv is not None else Path())
-        reading = tables.Reading(found, map_ or [], tables.given(defaults), folder, dry_run, attach)
+        reading = tables.Reading(
+            found,
+            map_ or [],
+            tables.given(defaults),
+            folder,
+            dry_run,
+            visibility,
+            claims or (),
+            attach,
+        )
         taking = tables.take_all(options.local_settings("import --csv"), reading, batch)
         if not run(options, taking):
             raise typer.Exit(FAILED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,10 +18,13 @@ from soundkeep.cli.failures import sentence
 from soundkeep.cli.output import complain, printable, say
 from soundkeep.errors import CatalogUnavailable, DiskFull, SettingsError, SoundkeepError
 from soundkeep.intake.folder import By, Named
+from soundkeep.model import Visibility
 from soundkeep.settings import Settings, database_url
 
 if TYPE_CHECKING:
     from soundkeep.build import House
+    from soundkeep.intake.claiming import Claims
+    from soundkeep.speech.table_import import How
     from soundkeep.speech.tables import Line, Mapped, Table
 
 ENDS_ALL = (CatalogUnavailable, DiskFull, SettingsError)
@@ -37,6 +40,8 @@ class Reading:
     defaults: Mapping[str, str]
     folder: Path
     dry_run: bool
+    visibility: Visibility = Visibility.PRIVATE
+    claims: Sequence[str] = ()  # as `theirs=ours,theirs=ours`
     attach: By | None = None  # a line without audio has the file in `folder` that is called so
 
 
@@ -59,10 +64,12 @@ def given(defaults: Mapping[str, str | None]) -> dict[str, str]:
 async def take_all(settings: Settings, reading: Reading, places: int) -> bool:
     """Takes every line, so many at once; answers whether all could be taken."""
     from soundkeep.build import opened as opened_house  # noqa: PLC0415 - as in `Options.service`
+    from soundkeep.speech.table_import import How  # noqa: PLC0415
 
     tally, files = _Tally(), _Files(reading)
     async with _columns(reading, files) as mapped, opened_house(settings) as house:
-        await _Taking(house, reading, mapped, tally).run(places)
+        how = How(reading.visibility, _claims(settings, reading.claims))
+        await _Taking(house, reading, mapped, tally, how).run(places)
         if not reading.dry_run:
             await _settled(house)
     tally.say(dry_run=reading.dry_run)
@@ -82,13 +89,25 @@ async def _columns(reading: Reading, files: _Files) -> AsyncIterator[Mapped]:
         await reading.table.close()
 
 
-def _said(options: list[str]) -> dict[str, str]:
+def _claims(settings: Settings, said: Sequence[str]) -> Claims | None:
+    """Which of our stores their names mean; None if what they say is not to be looked at."""
+    from soundkeep.intake.claiming import Claims  # noqa: PLC0415 - SQL
+
+    stores = _said(said, "--claims is theirs=ours")
+    for name in stores.values():
+        if name not in settings.stores:
+            raise SettingsError(f"--claims: there is no store {name!r} in the settings")
+    urls = {name: table.public_url for name, table in settings.stores.items()}
+    return Claims(stores, urls) if stores else None
+
+
+def _said(options: Sequence[str], form: str = "--map is column=field") -> dict[str, str]:
     """`column=field` pairs; a column with no field behind it means nothing."""
     said = {}
     for pair in ",".join(options).split(","):
         column, equals, name = pair.partition("=")
         if pair and not equals:
-            raise SettingsError(f"--map is column=field, not {pair!r}")
+            raise SettingsError(f"{form}, not {pair!r}")
         if pair:
             said[column.strip()] = name.strip()
     return said
@@ -148,11 +167,14 @@ class _Tally:
 class _Taking:
     """The lines on their way in."""
 
-    def __init__(self, house: House, reading: Reading, mapped: Mapped, tally: _Tally) -> None:
+    def __init__(
+        self, house: House, reading: Reading, mapped: Mapped, tally: _Tally, how: How
+    ) -> None:
         self._house = house
         self._reading = reading
         self._mapped = mapped
         self._tally = tally
+        self._how = how
 
     async def run(self, places: int) -> None:
         """What ends one ends all: the catalog, the disk, or the table itself."""
@@ -171,8 +193,11 @@ class _Taking:
         try:
             entry = self._mapped.entry(line)
             name += f" ({entry.key or entry.id})" if entry.key or entry.id else ""
-            take = tables.look if self._reading.dry_run else tables.take
-            became = await take(entry, self._reading.folder)
+            folder = self._reading.folder
+            if self._reading.dry_run:
+                became = await tables.look(entry, folder)
+            else:
+                became = await tables.take(entry, folder, self._how)
         except ENDS_ALL:
             raise
         except SoundkeepError as error:

@@ -21,12 +21,13 @@ from soundkeep.catalog.hits import Heard
 from soundkeep.catalog.speech import Requested, Speech
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import BadInput, NotAudio
-from soundkeep.intake import recording
+from soundkeep.intake import claiming, recording
+from soundkeep.intake.claiming import Claims
 from soundkeep.intake.examine import Examiner, known_or_examined
 from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox, NewTrack
 from soundkeep.intake.spool import Announced, Landed, Spool
-from soundkeep.model import Blob, Lane, Money
+from soundkeep.model import Blob, Lane, Money, Visibility
 from soundkeep.settings import Settings
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.keys import canonical
@@ -42,6 +43,15 @@ ASKED_BY: tuple[By, ...] = ("paragraph", "limit")  # the API's way and the gatew
 PIECE_BYTES = 256 * 1024
 
 AddTrack = Callable[[AsyncIterator[bytes], NewTrack, Announced], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What holds for all lines: who may hear a line that has an id alone, and whether what it says
+    of its copies is looked at."""
+
+    visibility: Visibility = Visibility.PRIVATE
+    claims: Claims | None = None
 
 
 class Became(StrEnum):
@@ -75,15 +85,25 @@ class TableImport:
         self._rules = rules
         self._settings = settings
 
-    async def take(self, entry: Entry, folder: Path) -> Became:
+    async def take(self, entry: Entry, folder: Path, how: How = How()) -> Became:
         """Takes one line in. Paths lie under `folder`.
 
-        Raises the `SoundkeepError` that says why it cannot be, and then nothing was recorded.
+        Raises the `SoundkeepError` that says why it cannot be, and then nothing was recorded; a
+        claim of where its copies are that cannot be may be refused after that.
         """
+        became = await self._take(entry, folder, how)
+        if how.claims is not None and entry.id is not None:
+            said = how.claims.named(entry.claims)
+            await self._catalog.write(
+                claiming.claim, entry.id, said, entry.urls, how.claims, self._rules
+            )
+        return became
+
+    async def _take(self, entry: Entry, folder: Path, how: How) -> Became:
         if await self._is_there(entry):
             return Became.THERE
         if entry.key is None and entry.text is None:
-            await self._take_track(entry, folder)
+            await self._take_track(entry, folder, how.visibility)
             return Became.TAKEN
         return await self._take_speech(entry, folder)
 
@@ -105,12 +125,13 @@ class TableImport:
             return await self._catalog.read(tracks.find, entry.id) is not None
         return False
 
-    async def _take_track(self, entry: Entry, folder: Path) -> None:
+    async def _take_track(self, entry: Entry, folder: Path, visibility: Visibility) -> None:
         new = NewTrack(
             id=entry.id,
             owner=entry.owner,
             path=entry.path,
             title=entry.title,
+            visibility=visibility,
             metadata=dict(entry.metadata),
         )
         async with aclosing(self._pieces(entry, folder)) as pieces:

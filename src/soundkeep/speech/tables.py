@@ -46,6 +46,7 @@ FIELDS = (
     "hits",
     "last_heard",
     "metadata",
+    "claims",
 )
 # What the columns of such tables are usually called.
 KNOWN = {
@@ -70,6 +71,7 @@ KNOWN = {
     "book_id": "collection",
     "bookId": "collection",
     "metadata": "metadata",
+    "storage_locations": "claims",
 }
 HITS, LAST_HEARD = "cacheHits", "lastAccessedAt"  # of a column `metadata`
 MAX_KEY_CHARS = 200
@@ -103,6 +105,8 @@ class Entry:
     hits: int
     last_heard_at: float | None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)  # which stores have it, as it says
+    urls: tuple[str, ...] = ()  # where it says that the sound is
 
     @property
     def is_url(self) -> bool:
@@ -164,10 +168,18 @@ class Mapped:
             hits=_hits(self._first(line, "hits"), metadata),
             last_heard_at=_when(self._first(line, "last_heard") or metadata.get(LAST_HEARD)),
             metadata=metadata,
+            claims=_metadata(self._first(line, "claims")),
+            urls=tuple(self._urls(line)),
         )
         if not (entry.key or entry.text or entry.id):
             raise BadInput("it has no key, no text and no id")
         return entry
+
+    def _urls(self, line: Line) -> Iterator[str]:
+        for column in self._columns["audio"]:
+            value = line.cells.get(column)
+            if isinstance(value, str) and value.startswith(("http://", "https://")):
+                yield value
 
     def _file(self, id_: str | None, title: str | None, path: str | None) -> str:
         if self._find_file is None:

@@ -1,0 +1,82 @@
+"""What a foreign table says of a track's copies: none of it is believed, and all is looked at.
+
+Each claimed copy enters as `doubted`, once the track's digest is known: the worker re-reads it, and
+writes it anew if it is not there whole. Its key is the one in the table's address, where that lies
+under the store's `public_url`, else the one that the store's layout gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from soundkeep.catalog import blobs, copies, sidecars, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Tx
+from soundkeep.copies import planning, syncing
+from soundkeep.copies.placement import Rules, StoreRule
+from soundkeep.errors import Conflict, NoSuchTrack
+from soundkeep.model import Lane, Track
+from soundkeep.stores.interface import Key
+
+WHY = "claimed by a table; nobody has looked yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a table's names of stores mean, and where the world reads those stores."""
+
+    stores: Mapping[str, str]  # theirs to ours
+    public_urls: Mapping[str, str | None]  # by our names
+
+    def named(self, said: Mapping[str, object]) -> list[str]:
+        """Our stores of which a line says that they have the track."""
+        return [ours for theirs, ours in self.stores.items() if said.get(theirs) is True]
+
+
+def claim(
+    tx: Tx,
+    track_id: str,
+    said: Collection[str],
+    urls: Collection[str],
+    claims: Claims,
+    rules: Rules,
+) -> None:
+    """Enters what is said of a track's copies in these stores. Raises `Conflict`, `BadPath`."""
+    track = tracks.find(tx, track_id)
+    if track is None or blobs.take(tx, track.blob.digest) is None:
+        raise NoSuchTrack(f"there is no track {track_id}")
+    rules = planning.as_of(tx, rules)
+    for rule in rules.stores:
+        if rule.name in said:
+            track = _claim_in(tx, track, rule, urls, claims, rules)
+
+
+def _claim_in(
+    tx: Tx, track: Track, rule: StoreRule, urls: Collection[str], claims: Claims, rules: Rules
+) -> Track:
+    refusal = syncing.refusal_to_push(track, rule, rules.drained)
+    if refusal is not None:
+        raise refusal
+    digest, key = track.blob.digest, _key(track, rule, urls, claims)
+    held = {(copy.store, copy.key) for copy in copies.of_blob(tx, digest)}
+    is_new = (rule.name, key) not in held
+    if is_new and not copies.unknown_keys(tx, rule.name, [key]):
+        raise Conflict(f"the catalog has another sound at {key} in {rule.name}")
+    copies.claim_to_be_there(tx, digest, Place(rule.name, key), WHY)
+    if track.own_keys.get(rule.name) == key:
+        return track
+    names_before = tracks.naming(tx, digest)
+    track = tracks.lies_at(tx, track, rule.name, key)
+    sidecars.follow(tx, digest, track.subject, track.revision)
+    planning.replan(tx, track.blob, rules, lane=Lane.BULK, names_before=names_before)
+    return track
+
+
+def _key(track: Track, rule: StoreRule, urls: Collection[str], claims: Claims) -> str:
+    public_url = claims.public_urls.get(rule.name)
+    for url in urls if public_url else ():
+        if url.startswith(f"{public_url}/"):
+            return str(Key(unquote(url.removeprefix(f"{public_url}/").partition("?")[0])))
+    return str(rule.key(track.blob, track))
