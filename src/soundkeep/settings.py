@@ -385,6 +385,8 @@ class GcsSettings(_Table):
     def _nobody_is_let_in_by_google(self) -> GcsSettings:
         if self.anonymous and (self.endpoint is None or self.service_account is not None):
             raise ValueError("anonymous is for a server of one's own: with endpoint, without a key")
+        if self.endpoint is not None and not self.anonymous:
+            _safe_address(self.endpoint)
         return self
 
 
@@ -395,7 +397,7 @@ class AzureSettings(_Table):
     account: str = Field(pattern=r"^[a-z0-9]{3,40}$")
     account_key: SecretReference | None = None
     sas_token: SecretReference | None = None
-    endpoint: ServerUrl | None = None
+    endpoint: TokenUrl | None = None
 
 
 class CloudStoreSettings(_StoreTable):

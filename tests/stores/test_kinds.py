@@ -216,3 +216,23 @@ def settings_with(table: dict[str, Any]) -> None:
             lines += [f"[stores.{name}]", *(f"{key} = {value!r}" for key, value in fields.items())]
         file.write_text("\n".join(lines))
         load(file, environ={})
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        {"service": "azure", "account": "audio", "sas_token": "env:SAS"},
+        {"service": "gcs", "service_account": "env:ACCOUNT"},
+    ],
+    ids=lambda at: str(at["service"]),
+)
+def test_a_cloud_credential_goes_over_tls_or_stays_on_this_machine(at: dict[str, str]) -> None:
+    def set_to(endpoint: str) -> StoreSettings:
+        table = {"kind": "cloud", "bucket": "audio", "at": {**at, "endpoint": endpoint}}
+        settings: StoreSettings = TypeAdapter(StoreSettings).validate_python(table)
+        return settings
+
+    with pytest.raises(ValueError, match="read on the way"):
+        set_to("http://storage.example.org")
+    assert set_to("https://storage.example.org")
+    assert set_to("http://127.0.0.1:10000/audio")
