@@ -102,7 +102,7 @@ def test_a_sound_whose_name_makes_the_key_of_a_segments_sidecar_lies_under_its_d
     disk = {"kind": "local", "path": "audio", "key": "{path}/{owner}"}
     rules = Rules.of(Settings(stores={"disk": disk}, policy={"keep": ("disk",)}))  # type: ignore[arg-type]
     track = replace(make_track("x", BLOB), owner="a.json", path="segments/b")
-    assert str(rules.stores[0].audio_key(track)) == UNDER_ITS_DIGEST
+    assert str(rules.stores[0].key(BLOB, track)) == UNDER_ITS_DIGEST
 
 
 def test_settings_name_the_layout_and_a_way_out() -> None:

@@ -309,7 +309,7 @@ async def test_withdrawn_it_goes_and_is_refused_until_it_is_pushed_again(old: Ol
     async with old.opened(key="audio/{track_id}.{ext}") as house:
         await adopted(house)
         assert await settled(house, 60)
-        wanted = Wanted(Operation.DELETE, "old", ("one",), wait_seconds=30)
+        wanted = Wanted(Operation.DELETE, "old", ("one",))
         await house.keep.sync(wanted)
         assert await settled(house, 60)
         assert old.lies() == {}
