@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests"))
 
 from servers.s3_plain import Bucket  # noqa: E402 - it lies there
-from servers.seaweed import SeaweedFS  # noqa: E402 - it lies there
+from servers.seaweed import SeaweedFS, running_seaweed  # noqa: E402 - it lies there
 
 # One worker, for one server process of ours, and buffers as somebody who cares would set them:
 # with the default of 16k an upload of 5 MB costs nginx two to three times the CPU.
@@ -149,16 +149,9 @@ def nginx_program() -> str:
     return found
 
 
-@contextmanager
-def seaweed() -> Iterator[SeaweedFS]:
+def seaweed() -> AbstractContextManager[SeaweedFS]:
     """A real S3 on loopback, the one that the tests use."""
-    with tempfile.TemporaryDirectory(prefix="seaweed-") as folder:
-        server = SeaweedFS(Path(folder))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    return running_seaweed()
 
 
 def rclone(*arguments: str) -> list[str]:
