@@ -109,8 +109,8 @@ def _judged(tx: Tx, page: Sequence[Copy], law: Law) -> Iterator[tuple[Copy, int,
     names = tracks.naming_any(tx, digests)
     sizes = blobs.sizes(tx, digests)
     for copy in page:
-        size_bytes = sizes[copy.digest]
-        elsewhere = [c for c in everywhere[copy.digest] if c.store != copy.store]
+        size_bytes = sizes.get(copy.digest, 0)  # 0: it went between two looks
+        elsewhere = [c for c in everywhere.get(copy.digest, ()) if c.store != copy.store]
         others = len({c.store for c in elsewhere if c.store in law.stores and _counts(c)})
         if others >= law.min_copies or not _holds(copy) or not copies.is_named(tx, copy.digest):
             yield copy, size_bytes, None

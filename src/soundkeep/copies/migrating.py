@@ -324,7 +324,7 @@ def _look_page(
     lines: list[Line] = []
     for track in found:
         refusal = refusal_to_push(track, route.target, ())
-        there = _is_there(_copy_there(track, route, held[track.blob.digest]))
+        there = _is_there(_copy_there(track, route, held.get(track.blob.digest, [])))
         outcome = Outcome.THERE if there else Outcome.REFUSED if refusal else Outcome.DUE
         lines.append((track, outcome, None if there else refusal))
     return lines, next_after
