@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -82,14 +83,17 @@ def secret(folder: Path, text: str) -> str:
 
 
 @contextmanager
-def house(data: Path, saved: Json, engines: str) -> Iterator[tuple[Server, Program]]:
+def house(
+    data: Path, saved: Json, engines: str, keep: tuple[str, ...] = ("saved", "other")
+) -> Iterator[tuple[Server, Program]]:
     """A server that keeps everything in the store `saved` and in one more; and the program with the
     same settings."""
     stores = {"saved": saved, "other": {"kind": "local", "path": "other"}}
     settings = {
         "STORES": json.dumps(stores),
-        "POLICY__KEEP": json.dumps(list(stores)),
+        "POLICY__KEEP": json.dumps(keep),
         "SPEECH__ENGINES": engines,
+        "WORKER__POLL_SECONDS": "0.2",
     }
     with running(data, **settings) as server:
         named = {f"SOUNDKEEP_{name}": text for name, text in settings.items()}
@@ -134,40 +138,92 @@ def test_one_private_store_brings_everything_back_and_a_book_costs_nothing_again
         place(kind, tmp_path, request) as saved,
         house(data, saved, engines) as (server, soundkeep),
     ):
-        for number in range(UPLOADS):
-            sound, name = wav(300_000 + number, seed=number), f"t{number}"
-            server.upload(f"{name}.wav", sound, id=name, owner="ann", metadata=quoted(OWN))
-        spoken = say(server)
-        assert (spoken["segments"], spoken["cached"]) == (3, False)
-        timing = server.ask("GET", f"/api/tracks/{spoken['track_id']}/timing").json
-        settled(server)
-        before, paid = all_tracks(server), fake_openai.charges()["charges"]
-        assert paid == 3
+        before = fill(server)
+        assert fake_openai.charges()["charges"] == before.paid == 3
 
         drilled = soundkeep.json("rebuild", "--from", "saved", "--drill")
         assert (drilled["lost"], drilled["left"]) == ([], [])
-        assert drilled["compared"] == {"tracks": len(before), "segments": 3, "speeches": 1}
+        assert drilled["compared"] == {"tracks": len(before.tracks), "segments": 3, "speeches": 1}
         assert server.check()["passed"], "a drill changes nothing"
 
         server.stop()
         destroy(data)
         rebuilt = soundkeep.json("rebuild", "--from", "saved")
-        assert rebuilt["taken"] == {"track": len(before), "segment": 3}
+        assert rebuilt["taken"] == {"track": len(before.tracks), "segment": 3}
         assert rebuilt["left"] == []
 
         server.start()
         settled(server)
-        assert all_tracks(server) == before
-        for number in range(UPLOADS):
-            assert server.sound(f"t{number}") == wav(300_000 + number, seed=number)
-        again = say(server)
-        assert (again["cached"], again["cost"], again["segments_generated"]) == (True, 0, 0)
-        assert (again["key"], again["track_id"]) == (spoken["key"], spoken["track_id"])
-        assert server.ask("GET", f"/api/tracks/{again['track_id']}/timing").json == timing
-        edited = {**SAID, "text": BOOK.replace("went home", "ran away")}
-        new = server.ask("POST", "/api/speech", json.dumps(edited).encode()).json
-        assert new["segments_generated"] == 1, "of an edited book only what was changed is new"
-        assert fake_openai.charges()["charges"] == paid + 1
+        assert_is_back(server, before, fake_openai)
+
+
+@pytest.mark.parametrize("first", ["drain", "migrate"])
+def test_the_store_that_another_was_emptied_into_brings_the_speech_back_too(
+    first: str, tmp_path: Path, engines: str, fake_openai: Fake
+) -> None:
+    data, saved = tmp_path / "data", {"kind": "local", "path": "saved"}
+    with house(data, saved, engines, keep=("other",)) as (server, soundkeep):
+        before = fill(server)
+        if first == "migrate":
+            moved = soundkeep.json("migrate", "other", "saved", "--execute", "--delete-after")
+            assert moved["speech_copies"] == 3, "it says that these do not go with the tracks"
+            settled(server)
+        tracks = all_tracks(server)
+    with house(data, saved, engines, keep=("saved",)) as (server, soundkeep):
+        settled(server)
+        soundkeep("stores", "drain", "other")
+        eventually(lambda: not lies(data / "other"), seconds=60)
+        settled(server)
+        assert len([name for name in lies(data / "saved") if name.startswith("segments/")]) == 3
+        server.stop()
+        destroy(data)
+        assert soundkeep.json("rebuild", "--from", "saved")["left"] == []
+        server.start()
+        settled(server)
+        assert_is_back(server, replace(before, tracks=tracks), fake_openai)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there was before all was destroyed but one store."""
+
+    tracks: list[Json]
+    spoken: Json
+    timing: Json
+    paid: int
+
+
+def fill(server: Server) -> Before:
+    """Uploads, and a book of three segments, each in every store of `policy.keep`."""
+    for number in range(UPLOADS):
+        sound, name = wav(300_000 + number, seed=number), f"t{number}"
+        server.upload(f"{name}.wav", sound, id=name, owner="ann", metadata=quoted(OWN))
+    spoken = say(server)
+    assert (spoken["segments"], spoken["cached"]) == (3, False)
+    timing = server.ask("GET", f"/api/tracks/{spoken['track_id']}/timing").json
+    settled(server)
+    return Before(all_tracks(server), spoken, timing, paid=3)
+
+
+def assert_is_back(server: Server, before: Before, provider: Fake) -> None:
+    assert all_tracks(server) == before.tracks
+    for number in range(UPLOADS):
+        assert server.sound(f"t{number}") == wav(300_000 + number, seed=number)
+    again, spoken = say(server), before.spoken
+    assert (again["cached"], again["cost"], again["segments_generated"]) == (True, 0, 0)
+    assert (again["key"], again["track_id"]) == (spoken["key"], spoken["track_id"])
+    timing = server.ask("GET", f"/api/tracks/{again['track_id']}/timing").json
+    assert timing == before.timing
+    edited = {**SAID, "text": BOOK.replace("went home", "ran away")}
+    new = server.ask("POST", "/api/speech", json.dumps(edited).encode()).json
+    assert new["segments_generated"] == 1, "of an edited book only what was changed is new"
+    assert provider.charges()["charges"] == before.paid + 1
+
+
+def lies(folder: Path) -> list[str]:
+    """The names of what lies in a directory store, but for its marker."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in files if not name.startswith(".soundkeep/")]
 
 
 def quoted(metadata: Json) -> str:

@@ -242,18 +242,27 @@ def check_line(line: str) -> None:
 async def check_aftermath(bench: Bench) -> None:
     """Nothing is lost or half there, and the same store works again."""
     for verb, (locator, data) in bench.held.items():
-        wholes = [data, bench.new.get(verb)]
+        wholes = [data, *bench.new.get(verb, [])]
         if verb == "delete" and await bench.direct.stat(locator) is None:
             continue
         assert await read(bench.direct, locator) in wholes, verb
     if bench.store.caps.lists:
         for locator in await listed(bench.direct, str(bench.key("put"))):
             if locator == str(bench.key("put")):
-                assert await read(bench.direct, locator) == bench.new["put"]
+                assert await read(bench.direct, locator) in bench.new["put"]
+    bench.new.clear()
     await bench.prepare("delete")
-    outcomes = await asyncio.gather(*(outcome(bench, verb) for verb in VERBS))
+    outcomes = await asyncio.gather(*(healed_outcome(bench, verb) for verb in VERBS))
     assert set(outcomes) == {RIGHT}, dict(zip(VERBS, outcomes, strict=True))
     assert await bench.direct.stat(bench.held["delete"][0]) is None
+
+
+async def healed_outcome(bench: Bench, verb: str) -> str:
+    """On a busy machine a store without patience is asked again."""
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        while (came := await outcome(bench, verb)) == TimedOut.__name__:
+            pass
+    return came
 
 
 async def expected_id() -> str:
