@@ -26,6 +26,13 @@ def known(tx: Tx) -> dict[str, StoreState]:
     return {row.name: _state(row) for row in tx.run(select(stores).order_by(stores.c.name))}
 
 
+def outage(state: StoreState | None) -> str | None:
+    """What keeps a store that is out, in a line; None if it is not."""
+    if state is None or state.opened_at is None:
+        return None
+    return f"{state.name} is out: {state.error_code}: {state.error}"
+
+
 def ensure(tx: Tx, name: str, kind: str) -> StoreState:
     """What the catalog knows of a store; one never seen gets an id, to be written as its marker."""
     known = select(stores).where(stores.c.name == name)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from soundkeep.catalog import copies, tracks
+from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.model import Copy, CopyState
@@ -78,7 +79,9 @@ def _take(
 def _ended(tx: Tx, copy: Copy, tried: bool) -> Retried:
     now, names = copies.find(tx, copy.id), tracks.naming(tx, copy.digest)
     name = names[0].id if names else copy.digest.hex
-    if now is not None and now.state is CopyState.PRESENT:
+    if now is None:
+        return Retried(name, None, "it is not wanted any more")
+    if now.state is CopyState.PRESENT:
         return Retried(name, now.locator or now.key, None)
-    why = now.last_error if now is not None and tried else None
-    return Retried(name, None, why or (IN_HAND if now is not None else "it is not wanted any more"))
+    out = store_rows.outage(store_rows.known(tx).get(copy.store))  # which spends no attempt
+    return Retried(name, None, out or (now.last_error if tried else None) or IN_HAND)

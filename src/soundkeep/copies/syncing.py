@@ -203,10 +203,8 @@ class _View:
 
     def _why(self, waiting: Iterable[Copy | Sidecar], rule: StoreRule) -> str | None:
         """What keeps it: the store's own outage first, else what the last attempt said."""
-        state = self.stores.get(rule.name)
-        if state is not None and state.opened_at is not None:
-            return f"{rule.name} is out: {state.error_code}: {state.error}"
-        return next((row.last_error for row in waiting if row.last_error), None)
+        said = (row.last_error for row in waiting if row.last_error)
+        return store_rows.outage(self.stores.get(rule.name)) or next(said, None)
 
 
 def _refusal(
