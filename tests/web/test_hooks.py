@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,35 @@ def test_an_object_that_is_not_there_yet_is_waited_for(server: Server) -> None:
     eventually(lambda: server.ask("GET", "/api/tracks/later").status == 200)
 
 
+def test_a_request_that_is_sent_twice_and_recorded_by_others_is_one_track(server: Server) -> None:
+    """Also if both came before the object: each waits for it, and finds the other's track."""
+    body = json.dumps({"operation": "adopt", "store": "old", "key": "audio/twice.wav"}).encode()
+    at = str(int(time.time()))
+    signed = {"Soundkeep_Timestamp": at, "Soundkeep_Signature": signature(SECRET, at, body)}
+
+    def replayed() -> int:
+        return server.ask("POST", "/api/hooks/shop", body, key=None, **signed).status
+
+    sound = wav(100_000, seed=7)
+    assert (replayed(), replayed()) == (202, 202)
+    lay(server, "twice", sound)
+    eventually(lambda: not waiting(server, "audio/twice.wav"))
+    first = server.ask("GET", "/api/tracks/twice").json
+    assert replayed() == 202
+    eventually(lambda: not waiting(server, "audio/twice.wav"))
+    assert server.ask("GET", "/api/tracks/twice").json == first
+    listed = server.ask("GET", "/api/tracks?prefix=audio/twice").json["items"]
+    assert [track["id"] for track in listed] == ["twice"]
+    assert (server.data / "old" / "audio" / "twice.wav").read_bytes() == sound
+
+
+def waiting(server: Server, key: str) -> int:
+    """How many errands there are about an object, refused ones among them."""
+    with closing(sqlite3.connect(f"file:{server.data}/catalog.db?mode=ro", uri=True)) as catalog:
+        count = "SELECT count(*) FROM errands WHERE key = ?"
+        return int(catalog.execute(count, [key]).fetchone()[0])
+
+
 def test_a_signed_request_pushes_a_track_and_withdraws_it(server: Server) -> None:
     track = server.upload("x/show.wav", wav(100_000, seed=3), id="show", visibility="public")
     copy = server.data / "cdn" / "blobs" / track["digest"]
@@ -127,6 +158,8 @@ def test_a_signature_is_of_this_body_and_this_time() -> None:
         ({"operation": "sync"}, 400),
         ({"operation": "sync", "track_id": "show", "store": 7}, 400),
         ({"operation": "sync", "track_id": "show", "store": "nowhere"}, 404),
+        ({"operation": "adopt", "store": "old", "key": "audio/a.wav", "owner": "ann"}, 400),
+        ({"operation": "adopt", "store": "old", "key": "audio/a.wav", "visibility": "public"}, 400),
     ],
 )
 def test_what_nobody_could_do_is_not_accepted(

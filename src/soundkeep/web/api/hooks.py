@@ -54,7 +54,10 @@ def _check_signature(request: Request, context: Context, name: str, body: bytes)
 
 
 def _errands(context: Context, fields: dict[str, Any]) -> list[Errand]:
-    """Raises `BadInput`, `NoSuchStore`."""
+    """Raises `BadInput`, `NoSuchStore`. Whose a sound is and who may hear it is for the store to
+    say, by key and sidecar: a hook's secret is less than the admin key."""
+    if unknown := sorted(fields.keys() - set(NAMES)):
+        raise BadInput(f"a hook takes {', '.join(NAMES)}, and no {unknown[0][:40]!r}")
     operation, store = fields.get("operation"), fields.get("store")
     if store is not None and not isinstance(store, str):
         raise BadInput("store is a text")
