@@ -1,28 +1,34 @@
 """By how many MiB a process grows that puts one large object into a store and reads it back.
 
-growth("turso", url, 40)    in a process of its own, which never closes the store
+growth({"kind": "turso", "url": url}, 40)    in a process of its own, which never closes the store
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from soundkeep.digest import Digest
+from soundkeep.settings import StoreSettings
 from soundkeep.stores.interface import Bytes, Key, Store
+from soundkeep.stores.kinds import make_store
 
 TESTS = Path(__file__).resolve().parents[1]
 PIECE = os.urandom(1_000_000)
 ENDS_WITHIN_SECONDS = 300
 
 
-def growth(kind: str, url: str, megabytes: int) -> int:
-    """The process must end by itself."""
-    command = [sys.executable, "-m", "servers.growth", kind, url, str(megabytes)]
+def growth(table: dict[str, Any], megabytes: int) -> int:
+    """`table` is the store's settings. The process must end by itself."""
+    command = [sys.executable, "-m", "servers.growth", json.dumps(table), str(megabytes)]
     done = subprocess.run(
         command, cwd=TESTS, capture_output=True, text=True, timeout=ENDS_WITHIN_SECONDS, check=True
     )
@@ -32,7 +38,6 @@ def growth(kind: str, url: str, megabytes: int) -> int:
 class Large:
     """So many pieces, which take the memory of one."""
 
-    digest = Digest(bytes(32))
     media_type = "audio/mpeg"
     cache_seconds = None
     file: Path | None = None
@@ -41,37 +46,39 @@ class Large:
     def __init__(self, megabytes: int) -> None:
         self._count = megabytes
         self.size_bytes = megabytes * len(PIECE)
+        whole = hashlib.sha256()
+        for _ in range(megabytes):
+            whole.update(PIECE)
+        self.digest = Digest(whole.digest())
 
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         for _ in range(self._count):
             yield PIECE
 
 
-def store_of(kind: str, url: str) -> Store:
-    if kind == "turso":
-        from soundkeep.stores.turso import TursoStore
-
-        return TursoStore("large", url)
-    from soundkeep.stores.database import DatabaseStore
-
-    return DatabaseStore("large", url)
+def store_of(table: dict[str, Any]) -> Store:
+    parsed: StoreSettings = TypeAdapter(StoreSettings).validate_python(table)
+    return make_store("large", parsed, data=Path("/nowhere"), catalog_url="sqlite:///c.db")
 
 
 def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most KiB this program ever had. (`ru_maxrss` also counts who started it.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-async def main(kind: str, url: str, megabytes: int) -> None:
-    store, source = store_of(kind, url), Large(megabytes)
-    await store.write_marker("id-1")
+async def main(table: dict[str, Any], megabytes: int) -> None:
+    store, source = store_of(table), Large(megabytes)
+    if store.caps.marks:
+        await store.write_marker("id-1")
     before = peak()
-    await store.put(Key("x"), source)
+    receipt = await store.put(Key("x"), source)
     seen = 0
-    async for piece in store.open("x"):
+    async for piece in store.open(receipt.locator):
         seen += len(piece)
     assert seen == source.size_bytes
     print((peak() - before) // 1024)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(json.loads(sys.argv[1]), int(sys.argv[2])))

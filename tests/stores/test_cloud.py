@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from servers.azurite import ACCOUNT, ACCOUNT_KEY, Azurite, running_azurite
 from servers.fault_proxy import fault_proxy, silence, stall, truncate
 from servers.google import google_door
+from servers.growth import growth
 from servers.s3_plain import sent
 from servers.seaweed import SeaweedFS, running_seaweed
 from servers.serving import served
@@ -388,3 +389,18 @@ def test_without_the_extra_the_store_says_what_to_install(
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(Misconfigured, match=r"soundkeep\[cloud\]"):
         store_of({"bucket": "any", "at": {"service": "gcs"}})
+
+
+# --- the process ----------------------------------------------------------------------------
+
+
+def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(
+    in_azure: dict[str, Any],
+) -> None:
+    """80 MB pass through; the store is never closed."""
+    assert growth({"kind": "cloud", **in_azure}, 80) < 40  # MiB
+
+
+@pytest.mark.drill
+def test_half_a_gigabyte_takes_no_more_memory(in_azure: dict[str, Any]) -> None:
+    assert growth({"kind": "cloud", **in_azure}, 500) < 40  # MiB

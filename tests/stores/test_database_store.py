@@ -318,12 +318,12 @@ def execute_plainly(url: str, statement: str) -> None:
 
 def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(database_url: str) -> None:
     """80 MB pass through; the store is never closed."""
-    assert growth("database", database_url, 80) < 40  # MiB
+    assert growth({"kind": "database", "url": database_url}, 80) < 40  # MiB
 
 
 @pytest.mark.drill
 def test_half_a_gigabyte_takes_no_more_memory(database_url: str) -> None:
-    assert growth("database", database_url, 500) < 40  # MiB
+    assert growth({"kind": "database", "url": database_url}, 500) < 40  # MiB
 
 
 async def test_a_put_that_was_given_up_while_the_file_was_locked_never_appears(

@@ -32,6 +32,7 @@ from servers.fake_pinata import (
     fake_pinata,
 )
 from servers.fault_proxy import fault_proxy, reset, silence, truncate
+from servers.growth import growth
 from servers.ipfs import SERVICE_TOKEN, guarded, running_node, running_pinning_service
 from servers.scripted import scripted
 from servers.serving import served
@@ -913,3 +914,16 @@ def test_a_node_that_asks_for_nothing_may_be_anywhere() -> None:
 def test_a_store_is_public_unless_its_network_is_private() -> None:
     assert store_of([NODE]).caps.public
     assert not store_of([NODE], network="private").caps.public
+
+
+# --- the process ----------------------------------------------------------------------------
+
+
+def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(node: str) -> None:
+    """80 MB pass through; the store is never closed."""
+    assert growth({"kind": "ipfs", "providers": [{"kind": "kubo", "url": node}]}, 80) < 40  # MiB
+
+
+@pytest.mark.drill
+def test_half_a_gigabyte_takes_no_more_memory(node: str) -> None:
+    assert growth({"kind": "ipfs", "providers": [{"kind": "kubo", "url": node}]}, 500) < 40  # MiB
