@@ -1,6 +1,7 @@
 """By how many MiB a process grows that puts one large object into a store and reads it back.
 
-growth({"kind": "turso", "url": url}, 40)    in a process of its own, which never closes the store
+growth({"kind": "turso", "url": url}, 80)                in a process of its own, which never
+growth({"kind": "cloud", …}, 80, closes=True)            closes the store unless it must
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ PIECE = os.urandom(1_000_000)
 ENDS_WITHIN_SECONDS = 300
 
 
-def growth(table: dict[str, Any], megabytes: int) -> int:
+def growth(table: dict[str, Any], megabytes: int, *, closes: bool = False) -> int:
     """`table` is the store's settings. The process must end by itself."""
-    command = [sys.executable, "-m", "servers.growth", json.dumps(table), str(megabytes)]
+    asked = json.dumps({"table": table, "megabytes": megabytes, "closes": closes})
+    command = [sys.executable, "-m", "servers.growth", asked]
     done = subprocess.run(
         command, cwd=TESTS, capture_output=True, text=True, timeout=ENDS_WITHIN_SECONDS, check=True
     )
@@ -67,7 +69,7 @@ def peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-async def main(table: dict[str, Any], megabytes: int) -> None:
+async def main(table: dict[str, Any], megabytes: int, closes: bool) -> None:
     store, source = store_of(table), Large(megabytes)
     if store.caps.marks:
         await store.write_marker("id-1")
@@ -77,8 +79,10 @@ async def main(table: dict[str, Any], megabytes: int) -> None:
     async for piece in store.open(receipt.locator):
         seen += len(piece)
     assert seen == source.size_bytes
+    if closes:
+        await store.close()
     print((peak() - before) // 1024)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(**json.loads(sys.argv[1])))

@@ -394,13 +394,18 @@ def test_without_the_extra_the_store_says_what_to_install(
 # --- the process ----------------------------------------------------------------------------
 
 
-def test_memory_stays_small_and_a_store_left_open_lets_the_process_end(
-    in_azure: dict[str, Any],
-) -> None:
-    """80 MB pass through; the store is never closed."""
-    assert growth({"kind": "cloud", **in_azure}, 80) < 40  # MiB
+def test_memory_stays_small(in_azure: dict[str, Any]) -> None:
+    """80 MB pass through."""
+    assert growth({"kind": "cloud", **in_azure}, 80, closes=True) < 40  # MiB
 
 
 @pytest.mark.drill
 def test_half_a_gigabyte_takes_no_more_memory(in_azure: dict[str, Any]) -> None:
-    assert growth({"kind": "cloud", **in_azure}, 500) < 40  # MiB
+    assert growth({"kind": "cloud", **in_azure}, 500, closes=True) < 40  # MiB
+
+
+@pytest.mark.drill
+def test_forty_processes_that_close_the_store_end_in_peace(in_azure: dict[str, Any]) -> None:
+    """obstore's threads may outlive the store: a tenth of them ended by SIGABRT."""
+    for _ in range(40):
+        growth({"kind": "cloud", **in_azure}, 1, closes=True)

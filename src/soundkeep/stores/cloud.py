@@ -45,6 +45,7 @@ PARTS_AT_ONCE = 2
 PIECE_BYTES = 256 * 1024
 MARKER_BYTES = 4096
 ENDS_WITHIN_SECONDS = 5  # an upload that is given up
+LETS_GO_SECONDS = 0.1
 
 # obstore 0.12 signs a name as it is encoded in the URL, and Azure compares with the name itself:
 # a link to any other would be refused.
@@ -158,7 +159,10 @@ class CloudStore:
         return 0
 
     async def close(self) -> None:
-        """obstore's connections go with it."""
+        """obstore's connections go with it. Its threads let go of an answer a moment after it was
+        given, and a Python that ends in that moment aborts: one process of ten did
+        (PyO3/pyo3-async-runtimes#40)."""
+        await asyncio.sleep(LETS_GO_SECONDS)
 
     async def _marker(self) -> bytes:
         """Its beginning, if it is longer than any of ours."""
