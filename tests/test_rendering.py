@@ -21,7 +21,9 @@ from soundkeep.errors import (
 )
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Lane, Track, Visibility
-from soundkeep.settings import LocalStoreSettings, PolicySettings, Settings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings
+from soundkeep.settings.stores import LocalStoreSettings
 from soundkeep.worker import Worker
 from sounds import wav
 

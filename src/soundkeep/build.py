@@ -56,7 +56,8 @@ from soundkeep.keep import Keep
 from soundkeep.model import Chore
 from soundkeep.reading.reader import Reader
 from soundkeep.rendering import Renderer
-from soundkeep.settings import AUDIO_TYPES, Settings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import AUDIO_TYPES
 from soundkeep.speech.aside import Aside
 from soundkeep.speech.assembly import Assembler, Desk
 from soundkeep.speech.choosing import Chooser

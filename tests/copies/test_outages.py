@@ -21,13 +21,9 @@ from soundkeep.catalog.schema import copies as table
 from soundkeep.intake.recording import NewTrack
 from soundkeep.keep import Added
 from soundkeep.model import CopyState
-from soundkeep.settings import (
-    LocalStoreSettings,
-    MemoryStoreSettings,
-    PolicySettings,
-    Settings,
-    WorkerSettings,
-)
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings, WorkerSettings
+from soundkeep.settings.stores import LocalStoreSettings, MemoryStoreSettings
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault, FaultyStore

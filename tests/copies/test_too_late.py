@@ -21,7 +21,7 @@ from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.model import Chore, CopyState, Lane
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Wrapped

@@ -20,7 +20,8 @@ from soundkeep.catalog.tracks import Query
 from soundkeep.errors import CatalogUnavailable
 from soundkeep.intake.recording import NewTrack, Recorded, record
 from soundkeep.model import Blob
-from soundkeep.settings import PolicySettings, Settings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings, WorkerSettings
 from soundkeep.stores.interface import Key, Receipt, Source
 from soundkeep.stores.local import LocalStore
 from soundkeep.worker import Worker

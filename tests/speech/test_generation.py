@@ -20,7 +20,9 @@ from soundkeep.catalog.schema import now, segments
 from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
 from soundkeep.intake.spool import Spool
 from soundkeep.model import CopyState, Money, Segment
-from soundkeep.settings import Settings, SpeechSettings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import WorkerSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech import generation as generation_module
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.keys import segment_key

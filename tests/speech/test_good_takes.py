@@ -14,7 +14,7 @@ import pytest
 
 from soundkeep.audio.jail import Jail
 from soundkeep.intake.examine import Examiner
-from soundkeep.settings import AUDIO_TYPES
+from soundkeep.settings.house import AUDIO_TYPES
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.espeak import EspeakEngine
 from soundkeep.speech.engines.interface import AudioFormat, Bill

@@ -20,7 +20,8 @@ from soundkeep.catalog.schema import now, refused_takes
 from soundkeep.digest import Digest
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Money
-from soundkeep.settings import Settings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import WorkerSettings
 from soundkeep.speech.keys import segment_key
 from soundkeep.speech.leading import Take, Verdict
 from soundkeep.speech.request import speech_request

@@ -18,7 +18,8 @@ from soundkeep.catalog import hits, speech
 from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, OverBudget, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
-from soundkeep.settings import EspeakEngineSettings, Settings, SpeechSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.speech import EspeakEngineSettings, SpeechSettings
 from soundkeep.speech.kept import Kept
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.speeches import Answer

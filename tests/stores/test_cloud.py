@@ -43,7 +43,7 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.cloud import CloudStore
 from soundkeep.stores.interface import MARKER_KEY, Bytes, Key, Store
 from soundkeep.stores.kinds import make_store

@@ -49,7 +49,7 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.http_service import PHASES
 from soundkeep.stores.interface import Bytes, Key, Store

@@ -13,7 +13,8 @@ from sqlalchemy.engine import make_url
 
 from servers.sqld import Sqld
 from soundkeep.errors import SettingsError
-from soundkeep.settings import STORE_KINDS, StoreSettings, load
+from soundkeep.settings.loading import load
+from soundkeep.settings.stores import STORE_KINDS, StoreSettings
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.kinds import KINDS, make_store

@@ -20,7 +20,8 @@ from soundkeep.cli.failures import INTERRUPTED
 from soundkeep.cli.output import complain
 from soundkeep.cli.service import Service
 from soundkeep.errors import SettingsError
-from soundkeep.settings import Settings, load
+from soundkeep.settings import Settings
+from soundkeep.settings.loading import load
 
 R = TypeVar("R")
 

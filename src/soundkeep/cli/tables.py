@@ -19,7 +19,8 @@ from soundkeep.cli.output import complain, printable, say
 from soundkeep.errors import CatalogUnavailable, DiskFull, SettingsError, SoundkeepError
 from soundkeep.intake.folder import By, Named
 from soundkeep.model import Visibility
-from soundkeep.settings import Settings, database_url
+from soundkeep.settings import Settings
+from soundkeep.settings.addresses import database_url
 
 if TYPE_CHECKING:
     from soundkeep.build import House

@@ -44,7 +44,7 @@ from soundkeep.errors import (
 )
 from soundkeep.model import Money, Segment
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.counting import Counts
 from soundkeep.speech.engines.interface import Engine

@@ -34,7 +34,7 @@ from soundkeep.errors import (
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Money, Segment, Track, Visibility
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.assembly import Assembler, row_of
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.generation import Generation, Said
