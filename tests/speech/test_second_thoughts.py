@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from soundkeep import build, errors
 from soundkeep.build import House
-from soundkeep.catalog import copies, money, refusals, speech
+from soundkeep.catalog import copies, money, refusals, segments
 from soundkeep.catalog.schema import now, refused_takes
 from soundkeep.digest import Digest
 from soundkeep.intake.recording import NewTrack
@@ -142,7 +142,7 @@ async def test_what_nobody_could_play_is_not_accepted(house: House, engine: Scri
     take = await refused_take(house)
     with pytest.raises(errors.NotAudio):
         await house.aside.accept(take.id)
-    assert await house.keep.catalog.read(speech.find, KEY) is None
+    assert await house.keep.catalog.read(segments.find, KEY) is None
 
 
 async def test_a_take_is_accepted_once_and_only_where_it_is_kept(house: House) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, renditions, sidecars, speech, tracks
+from soundkeep.catalog import blobs, copies, renditions, segments, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
 from soundkeep.catalog.database import Tx
@@ -123,7 +123,7 @@ def record_speech(
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     names = planning.names_of(tx, blob.digest) if held else []
     name_it()
-    said = speech.naming(tx, blob.digest)
+    said = segments.naming(tx, blob.digest)
     after = place(blob, [*names, *said], rules)
     change = difference(held, after, place(blob, names, rules), rules.drained)
     planning.apply(tx, blob, change, lane)

@@ -1,8 +1,8 @@
 """One call of an engine, from the claim of its row to the take that is kept.
 
 The call belongs to the row: it ends by itself, whoever hangs up. What it may have cost is in the
-ledger before it begins (`catalog/speech.py`), and what became of it is written with the row, in one
-transaction. The lease is renewed meanwhile; who has lost it all the same keeps nothing, since
+ledger before it begins (`catalog/speaking.py`), and what became of it is written with the row, in
+one transaction. The lease is renewed meanwhile; who has lost it all the same keeps nothing, since
 somebody else is speaking by now, and only says what it cost.
 """
 
@@ -19,11 +19,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from soundkeep.catalog import claims, money, speech
+from soundkeep.catalog import claims, money
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speaking as speaking_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState, Outcome
 from soundkeep.catalog.schema import segments
-from soundkeep.catalog.speech import Claimed, Noted
+from soundkeep.catalog.speaking import Claimed, Noted
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import (
     CatalogUnavailable,
@@ -279,7 +281,7 @@ class Leader:
     async def _kept_all_the_same(self, call: _Call, landed: Landed, outcome: Outcome) -> Segment:
         """A connection that broke under the commit does not say how that ended: it may be that our
         own outcome ended the lease. Raises `LeaseLost` if it was somebody else."""
-        kept = await self._insist(lambda: self._catalog.read(speech.find, call.key))
+        kept = await self._insist(lambda: self._catalog.read(segment_rows.find, call.key))
         if kept is not None and kept.digest == landed.fingerprint.digest:
             return kept
         await self._insist(
@@ -404,7 +406,7 @@ def _write_segment(
     rules: Rules,
 ) -> bool:
     def name_it() -> None:
-        speech.keep(tx, call.claimed, outcome, digest=blob.digest, timing=timing)
+        speaking_rows.keep(tx, call.claimed, outcome, digest=blob.digest, timing=timing)
 
     return recording.record_speech(
         tx, blob, name_it, inbox=inbox, rules=rules, lane=Lane.INTERACTIVE
@@ -414,7 +416,7 @@ def _write_segment(
 def _write_error(tx: Tx, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
     money.settle(tx, call.claimed.intent_id, outcome)
     noted = Noted(error.code, str(error), getattr(error, "retry_after", None) or 0.0)
-    speech.note_error(tx, call.claimed, noted, retryable=isinstance(error, RETRYABLE))
+    speaking_rows.note_error(tx, call.claimed, noted, retryable=isinstance(error, RETRYABLE))
 
 
 def _write_refusal(
@@ -422,7 +424,9 @@ def _write_refusal(
 ) -> None:
     money.settle(tx, call.claimed.intent_id, outcome)
     noted = Noted(error.code, str(error), 0.0)
-    speech.note_refused(tx, call.claimed, noted, key=call.key, reason=reason, host=host, file=file)
+    speaking_rows.note_refused(
+        tx, call.claimed, noted, key=call.key, reason=reason, host=host, file=file
+    )
 
 
 def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
