@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import renditions
 from soundkeep.errors import (
     Conflict,

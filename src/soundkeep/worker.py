@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import structlog
 
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import claims, copies, coverage
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.claims import Target

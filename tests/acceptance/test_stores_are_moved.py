@@ -16,7 +16,7 @@ import pytest
 from cli.commands import Program, program
 from servers.soundkeep import eventually
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.tracks import Query

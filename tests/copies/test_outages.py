@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build import ground
+from soundkeep.build.house import House
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
@@ -98,12 +99,12 @@ class Scene:
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarStore]:
-    far, make_store = FarStore(), build.make_store
+    far, make_store = FarStore(), ground.make_store
 
     def made(name: str, *arguments: object, **place: object) -> Store:
         return far if name == "far" else make_store(name, *arguments, **place)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(build, "make_store", made)
+    monkeypatch.setattr(ground, "make_store", made)
     yield far
     far.heal()
 

@@ -14,7 +14,7 @@ import pytest
 
 from reading.stage import until
 from soundkeep import build, keep
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import database
 from soundkeep.catalog.tracks import Query
 from soundkeep.errors import CatalogUnavailable

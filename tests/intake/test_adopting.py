@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.database import Catalog
 from soundkeep.copies.placement import Layout

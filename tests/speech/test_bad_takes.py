@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from soundkeep import build, errors
-from soundkeep.build import House
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
 from soundkeep.catalog import money, refusals, segments
 from soundkeep.catalog.money import IntentState
 from soundkeep.settings import Settings
@@ -117,7 +118,7 @@ async def test_a_bad_take_is_refused_and_put_aside_and_the_key_rests_after_two(
         assert engine.calls == attempt
     assert await house.keep.catalog.read(segments.find, key) is None
     refused = await house.keep.catalog.read(refusals.of_segment, key)
-    aside = house.keep.settings.data_directory / build.REFUSED_TAKES
+    aside = house.keep.settings.data_directory / REFUSED_TAKES
     assert [(aside / row.file).read_bytes() for row in refused] == [engine.audio] * 2
     assert all(re.search(reason, row.reason) for row in refused)
     rests = await hear(house, what)

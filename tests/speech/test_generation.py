@@ -13,7 +13,8 @@ from sqlalchemy import select, update
 
 from reading.stage import until
 from soundkeep import build, errors
-from soundkeep.build import House
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
 from soundkeep.catalog import copies, database, hits, money, refusals, speaking
 from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.money import Intent, IntentState, Order
@@ -288,7 +289,7 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     assert await house.keep.catalog.read(segment_rows.find, KEY) is None
     [row] = await house.keep.catalog.read(refusals.of_segment, KEY)
     assert row.reason == "it is silent"
-    aside = settings.data_directory / build.REFUSED_TAKES / row.file
+    aside = settings.data_directory / REFUSED_TAKES / row.file
     assert aside.read_bytes() == SOUND
     assert not list((settings.inbox_directory / "uploads").iterdir())
     assert [(call.state, call.cost.amount) for call in await calls(house)] == [
@@ -303,7 +304,7 @@ async def test_a_refused_take_that_cannot_be_put_aside_is_an_honest_row(
         return Verdict(accepted=False, reason="it is silent")
 
     generation.leader.judge = refuse
-    (settings.data_directory / build.REFUSED_TAKES).write_bytes(b"in the way")
+    (settings.data_directory / REFUSED_TAKES).write_bytes(b"in the way")
     assert [await heard_or_code(generation) for _ in range(3)] == ["write_failed"] * 3
     assert engine.calls == 1
     [call] = await calls(house)

@@ -16,7 +16,7 @@ from servers.fake_provider import API_KEY, Fake, running
 from servers.soundkeep import Server, eventually
 from servers.soundkeep import running as serving
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import plan_items, speeches
 from soundkeep.catalog.plan_items import Taken
 from soundkeep.catalog.plans import Plan, PlanState

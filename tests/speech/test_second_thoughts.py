@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import update
 
 from soundkeep import build, errors
-from soundkeep.build import House
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
 from soundkeep.catalog import copies, money, refusals, segments
 from soundkeep.catalog.schema import now, refused_takes
 from soundkeep.digest import Digest
@@ -114,7 +115,7 @@ async def test_a_refused_take_that_is_accepted_is_the_segment_and_is_not_paid_fo
     assert await hear(house) == SOUND
     assert engine.calls == 2
     assert [left.reason for left in await house.aside.refused()] == ["it is a duck"], "one is left"
-    assert len(list((house.keep.settings.data_directory / build.REFUSED_TAKES).iterdir())) == 1
+    assert len(list((house.keep.settings.data_directory / REFUSED_TAKES).iterdir())) == 1
 
 
 async def test_an_accepted_take_gets_into_every_store(house: House) -> None:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import hits, segments, speeches
 from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, OverBudget, UnknownFormat, UnknownModel

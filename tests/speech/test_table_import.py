@@ -18,7 +18,7 @@ from sqlalchemy import LargeBinary, bindparam, create_engine, select, text
 
 from servers.fake_provider import API_KEY, Fake, running
 from soundkeep import build, errors
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import hits, imports, segments
 from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.schema import speeches

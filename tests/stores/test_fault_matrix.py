@@ -34,7 +34,7 @@ from servers.fault_proxy import (
     truncate,
 )
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now

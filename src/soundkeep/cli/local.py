@@ -9,7 +9,8 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from soundkeep import shown
-from soundkeep.build import House, opened
+from soundkeep.build import opened
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.tracks import Query
 from soundkeep.cli.service import Document, Which

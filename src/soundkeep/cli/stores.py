@@ -112,7 +112,7 @@ async def _prepare(settings: Settings, name: str) -> str:
 
 
 async def _take_over(settings: Settings, name: str) -> None:
-    from soundkeep.build import opened_catalog  # noqa: PLC0415 - as below
+    from soundkeep.build.ground import opened_catalog  # noqa: PLC0415 - as below
     from soundkeep.copies import marking  # noqa: PLC0415 - as below
 
     async with AsyncExitStack() as closing:

@@ -23,7 +23,7 @@ from soundkeep.settings import Settings
 from soundkeep.settings.addresses import database_url
 
 if TYPE_CHECKING:
-    from soundkeep.build import House
+    from soundkeep.build.house import House
     from soundkeep.intake.claiming import Claims
     from soundkeep.speech.table_import import How
     from soundkeep.speech.tables import Line, Mapped, Table
