@@ -23,7 +23,7 @@ from soundkeep.catalog.tracks import Query
 from soundkeep.copies.migrating import Move, Moved
 from soundkeep.errors import Conflict, NoSuchStore, StoreDrains
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Asked, Copy, CopyState, Lane, Operation, Track
 from soundkeep.settings import Settings
 from soundkeep.worker import settled

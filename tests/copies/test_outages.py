@@ -20,11 +20,12 @@ from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import copies as table
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Added
+from soundkeep.keep.uploads import Added
 from soundkeep.model import CopyState
 from soundkeep.settings import Settings
 from soundkeep.settings.house import PolicySettings, WorkerSettings
 from soundkeep.settings.stores import LocalStoreSettings, MemoryStoreSettings
+from soundkeep.stores import kinds
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault, FaultyStore
@@ -99,7 +100,7 @@ class Scene:
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarStore]:
-    far, make_store = FarStore(), ground.make_store
+    far, make_store = FarStore(), kinds.make_store
 
     def made(name: str, *arguments: object, **place: object) -> Store:
         return far if name == "far" else make_store(name, *arguments, **place)  # type: ignore[arg-type]

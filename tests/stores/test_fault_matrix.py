@@ -52,7 +52,7 @@ from soundkeep.errors import (
     Unplayable,
 )
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Copy, CopyState, Operation, Visibility
 from soundkeep.settings import Settings
 from soundkeep.stores.guarded import Guarded

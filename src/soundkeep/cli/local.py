@@ -16,7 +16,7 @@ from soundkeep.catalog.tracks import Query
 from soundkeep.cli.service import Document, Which
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Lane, Operation, Receipt
 from soundkeep.settings import Settings
 from soundkeep.speech.plan_form import plan_json

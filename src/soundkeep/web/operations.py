@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from soundkeep.catalog.database import Tx
 from soundkeep.errors import ShuttingDown
-from soundkeep.keep import Status
+from soundkeep.keep.standing import Status
 from soundkeep.web.context import Admin, Anyone, Context
 
 router = APIRouter(tags=["operations"])

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from soundkeep import shown
 from soundkeep.errors import BadInput, NoSuchTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Operation, PublicCopy, Synced, Track
 from soundkeep.web.aliases.alike import alias_router, calling, preflight, refusal
 from soundkeep.web.api.bodies import described, json_object
