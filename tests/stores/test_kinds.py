@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from servers.sqld import Sqld
 from soundkeep.errors import SettingsError
-from soundkeep.settings.loading import load
+from soundkeep.settings.sources import load
 from soundkeep.settings.stores import STORE_KINDS, StoreSettings
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store

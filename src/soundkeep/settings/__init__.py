@@ -3,7 +3,7 @@
 The environment overrides the file: `SOUNDKEEP_POLICY__MIN_COPIES=2` sets `policy.min_copies`.
 `SOUNDKEEP_DATA` names the data directory, `SOUNDKEEP_CATALOG` the database and
 `SOUNDKEEP_ADMIN_KEY` the admin key. With no file at all there is a directory and a database backup
-under one data directory. `loading` reads both.
+under one data directory. `sources` reads both.
 
 What can be said about settings without asking a store is checked here and in the tables; checks
 that need a store's capabilities are in `build`. `docs/settings.md` explains every field.
