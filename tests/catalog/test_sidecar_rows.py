@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import make_blob, opened
+from soundkeep.answers import Removal
 from soundkeep.catalog import blobs, claims, copies, coverage, sidecars, stores, tracks
 from soundkeep.catalog.coverage import SidecarCoverage
 from soundkeep.catalog.database import Catalog, Tx
@@ -28,7 +29,7 @@ from soundkeep.copies.placement import (
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, Lane, Removal, Sidecar, SidecarState, Visibility
+from soundkeep.model import Blob, Chore, Lane, Sidecar, SidecarState, Visibility
 
 BLOB = make_blob(b"a sound with words beside it")
 LAYOUT = Layout(DEFAULT_LAYOUT)

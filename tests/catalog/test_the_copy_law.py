@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import add_present, add_track, make_blob, make_track, opened, states
+from soundkeep.answers import Removal
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.copies import Claimed, Law, Place, Verdict
 from soundkeep.catalog.database import Catalog, Tx
@@ -18,7 +19,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Visibility, Wish
+from soundkeep.model import Blob, Chore, CopyState, Lane, Visibility, Wish
 
 BLOB = make_blob(b"the only sound")
 LAYOUT = Layout(DEFAULT_LAYOUT)

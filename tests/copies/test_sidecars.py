@@ -14,6 +14,7 @@ import pytest
 import ledgers
 from copies.bench import LEASE_SECONDS, RULES, Bench, opened
 from reading.stage import noise, until
+from soundkeep.answers import Removal
 from soundkeep.catalog import sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
@@ -24,7 +25,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, DEFAULT_SIDECAR_LAYOUT, L
 from soundkeep.copies.sidecar_form import sidecar_bytes
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.intake import recording
-from soundkeep.model import Chore, CopyState, Removal, Sidecar, SidecarState, Track, Visibility
+from soundkeep.model import Chore, CopyState, Sidecar, SidecarState, Track, Visibility
 from soundkeep.stores.interface import Key, Receipt, Source
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Wrapped

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
+from soundkeep.answers import Removal, Standing, Synced
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
@@ -18,20 +19,7 @@ from soundkeep.copies.syncing import Order
 from soundkeep.errors import NoSuchStore
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import (
-    Asked,
-    Chore,
-    Copy,
-    CopyState,
-    Lane,
-    Operation,
-    Removal,
-    Standing,
-    Synced,
-    Track,
-    Visibility,
-    Wish,
-)
+from soundkeep.model import Asked, Chore, Copy, CopyState, Lane, Operation, Track, Visibility, Wish
 
 BLOB = make_blob(b"a sound to be shown")
 OWN = Layout("audio/{track_id}")

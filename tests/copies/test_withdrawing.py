@@ -12,6 +12,7 @@ import pytest
 
 from copies.bench import Bench, opened
 from reading.stage import noise
+from soundkeep.answers import Removal, Standing, Synced
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
@@ -24,17 +25,7 @@ from soundkeep.copies.syncing import Order
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Unavailable
 from soundkeep.intake import recording
-from soundkeep.model import (
-    Asked,
-    Chore,
-    CopyState,
-    Operation,
-    Removal,
-    Standing,
-    Synced,
-    Track,
-    Visibility,
-)
+from soundkeep.model import Asked, Chore, CopyState, Operation, Track, Visibility
 from soundkeep.testing.faulty import Fault
 
 CONTENT = noise(5 * CHUNK_BYTES + 17)

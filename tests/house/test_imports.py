@@ -28,7 +28,18 @@ LEVELS = (
     {"reading"},
     {"access", "events"},
     {"catalog", "stores", "audio", "outbound"},
-    {"digest", "ranges", "errors", "loading", "model", "writing", "settings", "shown"},
+    {
+        "digest",
+        "ranges",
+        "errors",
+        "loading",
+        "names",
+        "model",
+        "answers",
+        "writing",
+        "settings",
+        "shown",
+    },
 )
 VALUES = LEVELS[-1]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -162,7 +162,7 @@ removals = Table(
     Column("key", ByteText, nullable=False),
     Column("copy_id", Serial, index=True),  # None when the copy stays
     Column("sidecar_id", Serial, index=True),  # of a line about a sidecar
-    Column("outcome", Text, nullable=False),  # see `model.Removal`
+    Column("outcome", Text, nullable=False),  # see `answers.Removal`
     Column("confirmed_at", Double),
 )
 

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from soundkeep import shown
+from soundkeep.answers import Receipt
 from soundkeep.build import opened
 from soundkeep.build.house import House
 from soundkeep.catalog import copies
@@ -17,7 +18,7 @@ from soundkeep.cli.service import Document, Which
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
 from soundkeep.keep.syncs import Wanted
-from soundkeep.model import Lane, Operation, Receipt
+from soundkeep.model import Lane, Operation
 from soundkeep.settings import Settings
 from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request

@@ -17,12 +17,8 @@ from soundkeep.catalog.subjects import Record, RenditionOf, SegmentRecord, Speec
 from soundkeep.copies.sidecar_form import Parsed, SegmentForm, SoundForm, SpeechForm, TrackForm
 from soundkeep.digest import Digest, Fingerprint
 from soundkeep.errors import BadInput, Corrupt
-from soundkeep.model import (
-    Blob,
-    Money,
-    Segment,
-    Sound,
-    Track,
+from soundkeep.model import Blob, Money, Segment, Sound, Track
+from soundkeep.names import (
     check_json,
     metadata_object,
     owner_name,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from soundkeep.answers import Receipt
 from soundkeep.catalog import blobs, copies, renditions, segments, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed, Place
@@ -22,19 +23,8 @@ from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
 from soundkeep.digest import Digest
 from soundkeep.errors import IdTaken, LeaseLost, NoSuchTrack, PathTaken, RevisionChanged
-from soundkeep.model import (
-    DEFAULT_OWNER,
-    Asked,
-    Blob,
-    Copy,
-    CopyState,
-    Lane,
-    Receipt,
-    Track,
-    Visibility,
-    Wish,
-    new_track_id,
-)
+from soundkeep.model import Asked, Blob, Copy, CopyState, Lane, Track, Visibility, Wish
+from soundkeep.names import DEFAULT_OWNER, new_track_id
 from soundkeep.shown import is_kept
 
 SPOOLED = "hashed as written"

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from soundkeep.answers import Receipt
 from soundkeep.audio.jail import Jail
 from soundkeep.catalog import copies, coverage, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
@@ -37,7 +38,7 @@ from soundkeep.keep.ledger import Listed, Views
 from soundkeep.keep.standing import Checked, Status
 from soundkeep.keep.syncs import SyncPage, Syncs, Wanted
 from soundkeep.keep.uploads import Added, Uploads
-from soundkeep.model import Blob, Lane, Receipt, Sidecar, Visibility
+from soundkeep.model import Blob, Lane, Sidecar, Visibility
 from soundkeep.reading.reader import Reader
 from soundkeep.settings import Settings
 from soundkeep.shown import TrackView

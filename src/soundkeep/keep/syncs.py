@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soundkeep import shown
+from soundkeep.answers import Synced
 from soundkeep.catalog import tracks
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.tracks import MAX_PAGE, Query
@@ -16,7 +17,7 @@ from soundkeep.copies import syncing
 from soundkeep.copies.fronts import Fronts
 from soundkeep.copies.placement import Rules
 from soundkeep.copies.syncing import Order
-from soundkeep.model import Operation, Synced
+from soundkeep.model import Operation
 
 SYNC_POLL_SECONDS = 0.2  # while a sync waits for the ledger
 
