@@ -16,7 +16,6 @@ from soundkeep.errors import BadId, BadInput, BadMetadata, BadPath
 
 MAX_PATH_BYTES = 900  # leaves room for an owner and a prefix in a key of 1,024 bytes
 MAX_TITLE_CHARS = 500
-MAX_OWNER_CHARS = 64
 MAX_METADATA_DEPTH = 32
 
 DEFAULT_OWNER = "admin"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from servers.far_kinds import Far
 from soundkeep.stores.interface import Key, Store
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import listed, read
+from soundkeep.testing.expecting import listed, read
 
 STORE_ID = "the-store-of-this-test"
 SIZE = 150_000

@@ -58,7 +58,7 @@ from soundkeep.settings import Settings
 from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.ipfs import IpfsStore
-from soundkeep.testing.contract import listed, read
+from soundkeep.testing.expecting import listed, read
 from soundkeep.worker import Worker
 from sounds import wav
 from stores.far_verbs import (

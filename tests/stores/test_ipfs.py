@@ -58,7 +58,8 @@ from soundkeep.stores.ipfs_cid import cid_of
 from soundkeep.stores.ipfs_providers import PinningService
 from soundkeep.stores.kinds import make_store
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, read
 from soundkeep.testing.sources import BreakingSource, WaitingSource
 
 MIB = 1024 * 1024

@@ -20,7 +20,7 @@ from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.kinds import KINDS, make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import read
+from soundkeep.testing.expecting import read
 
 
 def made(tmp_path: Path, table: dict[str, Any], catalog_url: str = "sqlite:///c.db") -> Store:

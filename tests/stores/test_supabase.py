@@ -43,7 +43,8 @@ from soundkeep.stores.http_service import Phases
 from soundkeep.stores.interface import MARKER_KEY, Key, Store
 from soundkeep.stores.supabase import SupabaseStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 
 STORE_ID = "the-store-of-this-test"
 REAL = "SOUNDKEEP_TEST_SUPABASE_URL"

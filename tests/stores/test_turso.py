@@ -14,16 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers.fault_proxy import (
-    Fault,
-    fault_proxy,
-    flip,
-    refuse,
-    reset,
-    silence,
-    stall,
-    truncate,
-)
+from servers.fault_proxy import Fault, fault_proxy, flip, refuse, reset, silence, stall, truncate
 from servers.growth import growth
 from servers.scripted import Script, scripted
 from servers.sqld import Sqld, running_sqld
@@ -46,7 +37,8 @@ from soundkeep.stores.http_service import PHASES, Phases
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.turso import TursoStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import LARGE, StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import LARGE, StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 
 STORE_ID = "the-store-of-this-test"
 REAL = "SOUNDKEEP_TEST_TURSO_URL"

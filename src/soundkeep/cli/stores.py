@@ -17,7 +17,7 @@ from soundkeep.settings import Settings
 if TYPE_CHECKING:
     from soundkeep.copies.forgetting import Held
     from soundkeep.stores.interface import Store
-    from soundkeep.testing.contract import Outcome
+    from soundkeep.testing.running import Outcome
 
 SETTLE_SECONDS = 30.0
 
@@ -139,7 +139,7 @@ def test(
 
 
 async def _test(settings: Settings, name: str) -> list[Outcome]:
-    from soundkeep.testing.contract import run_contract  # noqa: PLC0415 - as below
+    from soundkeep.testing.running import run_contract  # noqa: PLC0415 - as below
 
     store = _made(settings, name)
     try:
