@@ -12,7 +12,7 @@ from typing import Any
 import ledgers
 from copies.bench import INBOX, LEASE_SECONDS, Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import renditions, sidecars, speeches, tracks
+from soundkeep.catalog import renditions, sidecar_work, sidecars, speeches, tracks
 from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import segments
@@ -97,7 +97,7 @@ async def written(lost: Lost) -> None:
     await lost.live.write(sidecars.due_now)
     for store in ("disk", "backup"):
         for claimed in await lost.live.write(
-            sidecars.claim, Chore.WRITE_SIDECAR, store, holder="h/1/1", limit=99,
+            sidecar_work.claim, Chore.WRITE_SIDECAR, store, holder="h/1/1", limit=99,
             lease_seconds=LEASE_SECONDS,
         ):  # fmt: skip
             assert await lost.bench.carry_out(Chore.WRITE_SIDECAR, store, claimed)

@@ -13,7 +13,7 @@ from sqlalchemy import insert
 
 from copies.bench import INBOX, LEASE_SECONDS, RULES, Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import imports, sidecars, tracks
+from soundkeep.catalog import imports, sidecar_work, sidecars, tracks
 from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.database import Tx
@@ -81,7 +81,7 @@ async def work(bench: Bench, chore: Chore, *stores: str) -> None:
     await bench.stage.catalog.write(sidecars.due_now)
     for store in stores:
         for claimed in await bench.stage.catalog.write(
-            sidecars.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=LEASE_SECONDS
+            sidecar_work.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=LEASE_SECONDS
         ):
             assert await bench.carry_out(chore, store, claimed)
 
@@ -156,7 +156,7 @@ async def test_one_revoked_since_the_claim_is_not_written(bench: Bench) -> None:
     await bench.stage.catalog.write(say, blob)
     await bench.stage.catalog.write(sidecars.due_now)
     [claimed] = await bench.stage.catalog.write(
-        sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
+        sidecar_work.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
     )
     await bench.stage.catalog.write(revoke, blob)
     assert await bench.carry_out(Chore.WRITE_SIDECAR, "disk", claimed)
