@@ -26,9 +26,10 @@ from soundkeep.settings import Settings
 from soundkeep.settings.house import WorkerSettings
 from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech import generation as generation_module
+from soundkeep.speech.calls import Take
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.keys import segment_key
-from soundkeep.speech.leading import Take, Verdict
+from soundkeep.speech.leading import Verdict
 from soundkeep.speech.live import HELD_BACK_BYTES
 from soundkeep.worker import Worker
 from sounds import wav

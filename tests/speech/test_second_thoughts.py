@@ -23,8 +23,9 @@ from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Money
 from soundkeep.settings import Settings
 from soundkeep.settings.house import WorkerSettings
+from soundkeep.speech.calls import Take
 from soundkeep.speech.keys import segment_key
-from soundkeep.speech.leading import Take, Verdict
+from soundkeep.speech.leading import Verdict
 from soundkeep.speech.request import speech_request
 from soundkeep.worker import Worker
 from sounds import wav
