@@ -27,12 +27,11 @@ from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
 from soundkeep.catalog import claims, facts, scrubs, sidecars
-from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of, select_copies
 from soundkeep.catalog.schema import SPEECH, copies, now, tracks
 from soundkeep.digest import Digest
-from soundkeep.errors import LeaseLost, Unplayable
+from soundkeep.errors import Unplayable
 from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
@@ -325,16 +324,8 @@ def claim(
     tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
 ) -> list[Claimed]:
     """Leases copies of one store on which `chore` is due; none while the store is out."""
-    if store_rows.is_out(tx, store):
-        return []
-    leased = claims.claim(
-        tx,
-        copies,
-        chore=chore,
-        target=copies.c.store == store,
-        holder=holder,
-        limit=limit,
-        lease_seconds=lease_seconds,
+    leased = claims.claim_in_store(
+        tx, copies, chore, store, holder=holder, limit=limit, lease_seconds=lease_seconds
     )
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
@@ -447,10 +438,7 @@ def confirm_gone(tx: Tx, claimed: Claimed) -> None:
 
     The caller takes the blob's row before and runs placement again after, in this transaction.
     """
-    lease = claimed.lease
-    which = and_(copies.c.id == lease.row_id, copies.c.lease_token == lease.token)
-    if tx.run(delete_rows(copies).where(which)).rowcount != 1:
-        raise LeaseLost
+    claims.forget(tx, copies, claimed.lease)
 
 
 def forget(tx: Tx, which: Collection[Copy]) -> None:

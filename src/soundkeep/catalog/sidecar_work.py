@@ -10,16 +10,14 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import and_, bindparam, case, delete, insert, null, update
+from sqlalchemy import and_, bindparam, case, insert, null, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import claims
-from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import sidecar_of
 from soundkeep.catalog.schema import now, sidecars
 from soundkeep.catalog.sidecars import DUE_AFTER_ANY_LEASE, IS_KEPT, LEASED, WAITS_FOR_ITS_SOUND
-from soundkeep.errors import LeaseLost
 from soundkeep.model import Chore, Lane, Sidecar, Wish
 
 LATER_SECONDS = 5.0
@@ -67,16 +65,8 @@ def claim(
     tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
 ) -> list[ClaimedSidecar]:
     """Leases sidecars of one store on which `chore` is due; none while the store is out."""
-    if store_rows.is_out(tx, store):
-        return []
-    leased = claims.claim(
-        tx,
-        sidecars,
-        chore=chore,
-        target=sidecars.c.store == store,
-        holder=holder,
-        limit=limit,
-        lease_seconds=lease_seconds,
+    leased = claims.claim_in_store(
+        tx, sidecars, chore, store, holder=holder, limit=limit, lease_seconds=lease_seconds
     )
     return [ClaimedSidecar(lease, sidecar_of(row)) for lease, row in leased]
 
@@ -113,10 +103,7 @@ def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:
 
 def note_gone(tx: Tx, claimed: ClaimedSidecar) -> None:
     """Forgets a sidecar that is confirmed to be gone. Raises `LeaseLost`."""
-    lease = claimed.lease
-    held = and_(sidecars.c.id == lease.row_id, sidecars.c.lease_token == lease.token)
-    if tx.run(delete(sidecars).where(held)).rowcount != 1:
-        raise LeaseLost
+    claims.forget(tx, sidecars, claimed.lease)
 
 
 def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
