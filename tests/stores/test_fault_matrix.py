@@ -68,17 +68,16 @@ from stores.far_verbs import (
     RIGHT,
     SIZE,
     SPOILT,
-    STORE_ID,
     VERBS,
     WITHOUT_ASKING,
     Bench,
     numbers,
 )
+from stores.shared import HTML, STORE_ID
 
 PATIENT, IMPATIENT = 60.0, 0.4
 ENDS_WITHIN_SECONDS = 30
 SHOWN = 400  # characters of a line at most
-HTML = b"<!DOCTYPE html><title>Log in to this network</title>"
 
 
 # Google's is read by the same library as Azure's.
