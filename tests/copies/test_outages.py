@@ -110,15 +110,15 @@ def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarStore]:
     far.heal()
 
 
-@pytest.fixture
-async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
+@asynccontextmanager
+async def opened(far: FarStore, data: Path, *, ack_seconds: float) -> AsyncIterator[Scene]:
     settings = Settings(
-        data=tmp_path,
+        data=data,
         stores={
             "far": MemoryStoreSettings(kind="memory", concurrency=CONCURRENCY, sidecars=False),
             "disk": LocalStoreSettings(kind="local", path=Path("audio")),
         },
-        policy=PolicySettings(keep=("far", "disk"), ack_seconds=600),
+        policy=PolicySettings(keep=("far", "disk"), ack_seconds=ack_seconds),
         worker=WorkerSettings(poll_seconds=0.05, probe_seconds=0.1),
     )
     async with build.opened(settings) as house:
@@ -126,10 +126,17 @@ async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
         far.heal()
 
 
-def in_haste(settings: Settings) -> Settings:
+@pytest.fixture
+async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with opened(far, tmp_path, ack_seconds=600) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def hasty(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
     """The same, with uploads that wait for a store but for a moment."""
-    policy = settings.policy.model_copy(update={"ack_seconds": 1.0})
-    return settings.model_copy(update={"policy": policy})
+    async with opened(far, tmp_path, ack_seconds=1) as scene:
+        yield scene
 
 
 # --- uploads -------------------------------------------------------------------------------------
@@ -169,15 +176,14 @@ async def test_an_upload_does_not_wait_for_the_probe_of_a_store_that_failed(scen
 
 
 async def test_a_store_that_is_slow_to_take_an_upload_is_looked_at_before_it_gives_up(
-    scene: Scene,
+    hasty: Scene,
 ) -> None:
-    scene.far.dies_in_the_next_put = True
-    scene.house.keep.settings = in_haste(scene.house.keep.settings)
-    await scene.add(1)
+    hasty.far.dies_in_the_next_put = True
+    await hasty.add(1)
     async with asyncio.timeout(BOUND_SECONDS):
-        while not await scene.is_out():
+        while not await hasty.is_out():
             await asyncio.sleep(0.01)
-    assert scene.far.under_way, "the put still waits for its answer"
+    assert hasty.far.under_way, "the put still waits for its answer"
 
 
 async def test_an_upload_asks_nothing_of_a_store_that_is_known_to_be_out(scene: Scene) -> None:
