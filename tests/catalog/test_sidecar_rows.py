@@ -15,7 +15,7 @@ from soundkeep.answers import Removal
 from soundkeep.catalog import (
     blobs,
     claims,
-    copies,
+    copy_work,
     coverage,
     sidecar_work,
     sidecars,
@@ -75,10 +75,10 @@ async def copied(catalog: Catalog, store: str, blob: Blob = BLOB) -> None:
     """Every copy that is due in a store is proven to be there."""
 
     def prove(tx: Tx) -> None:
-        for claimed in copies.claim(
+        for claimed in copy_work.claim(
             tx, Chore.COPY, store, holder="h/1/1", limit=9, lease_seconds=LEASE
         ):
-            copies.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
+            copy_work.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
 
     await catalog.write(prove)
 
@@ -449,10 +449,10 @@ async def test_a_blob_is_forgotten_though_a_sidecar_of_it_is_still_to_be_removed
 
     def drop(tx: Tx) -> None:
         for store in ("disk", "inbox@host"):
-            for claimed in copies.claim(
+            for claimed in copy_work.claim(
                 tx, Chore.DROP, store, holder="h/1/1", limit=9, lease_seconds=LEASE
             ):
-                copies.confirm_gone(tx, claimed)
+                copy_work.confirm_gone(tx, claimed)
         blobs.forget_if_gone(tx, BLOB.digest)
 
     await catalog.write(drop)

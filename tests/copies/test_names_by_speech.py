@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from ledgers import make_blob, make_track, opened
-from soundkeep.catalog import blobs, copies
+from soundkeep.catalog import blobs, copies, copy_law
 from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
@@ -87,7 +87,7 @@ async def test_what_landed_is_wanted_wherever_it_belongs(catalog: Catalog) -> No
     assert await catalog.write(say), "the inbox has the only copy"
     assert await wishes(catalog) == SAID
     assert await catalog.read(segment_rows.naming, BLOB.digest) == [SegmentName("key", 1)]
-    assert await catalog.read(copies.is_named, BLOB.digest)
+    assert await catalog.read(copy_law.is_named, BLOB.digest)
     await passes.replan_all(catalog, RULES)
     assert await wishes(catalog) == SAID
 

@@ -9,7 +9,7 @@ import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
 from soundkeep.answers import Removal, Standing, Synced
-from soundkeep.catalog import copies, tracks
+from soundkeep.catalog import copies, copy_work, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
 from soundkeep.copies import planning, syncing
@@ -60,10 +60,10 @@ async def settle(catalog: Catalog) -> None:
 
     def write(tx: Tx) -> None:
         for store in ("disk", "backup", "vault", "cdn"):
-            for claimed in copies.claim(
+            for claimed in copy_work.claim(
                 tx, Chore.COPY, store, holder="h/1/1", limit=9, lease_seconds=60
             ):
-                copies.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
+                copy_work.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
 
     await catalog.write(write)
 

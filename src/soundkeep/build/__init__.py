@@ -25,7 +25,7 @@ from soundkeep.build.ground import (
 from soundkeep.build.house import ASSEMBLING, House, concurrency_in
 from soundkeep.build.speech import make_aside, make_generation, make_speeches
 from soundkeep.catalog import claims
-from soundkeep.catalog.copies import Law
+from soundkeep.catalog.copy_law import Law
 from soundkeep.chores import Frame, Kind, kinds, of_errands
 from soundkeep.copies.copying import Copier
 from soundkeep.copies.dropping import Dropper, InboxManners

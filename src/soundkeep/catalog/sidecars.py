@@ -80,6 +80,9 @@ _SOUND_CAME = (
 )
 
 
+# --- looking --------------------------------------------------------------------------------
+
+
 def of_blob(tx: Tx, digest: Digest) -> list[Sidecar]:
     """The sidecars beside every copy of a blob, in the order they were recorded."""
     return [sidecar_of(row) for row in tx.run(_OF_BLOB, {"raw": digest.raw})]
@@ -141,6 +144,9 @@ def keys_at(tx: Tx, store: str, locator: str) -> list[str]:
     """Under which keys that object of a store is known, or would be."""
     here = or_(sidecars.c.key == locator, sidecars.c.locator == locator)
     return list(tx.run(select(sidecars.c.key).where(sidecars.c.store == store, here)).scalars())
+
+
+# --- wanting --------------------------------------------------------------------------------
 
 
 def want(

@@ -13,9 +13,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from soundkeep.answers import Receipt
-from soundkeep.catalog import blobs, copies, renditions, segments, sidecars, tracks
+from soundkeep.catalog import blobs, copies, copy_work, renditions, segments, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed, Place
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.renditions import ClaimedRendition
 from soundkeep.copies import planning, receipts, sidecar_planning
@@ -92,7 +93,7 @@ def record(
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     working = set(rules.keep) - store_rows.out(tx)
-    claimed = copies.claim_for_upload(
+    claimed = copy_work.claim_for_upload(
         tx, blob.digest, working, holder=holder, lease_seconds=lease_seconds
     )
     holders = len({copy.store for copy in held if is_kept(copy)})

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from soundkeep.audio.jail import Jail
 from soundkeep.catalog import claims
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies.copying import Copier
