@@ -260,7 +260,7 @@ def written_too_late(tx: Tx, copy: Copy, blob: Blob, locator: str) -> None:
     tx.wakes = True
 
 
-# --- forgotten, or due again -----------------------------------------------------------------
+# --- forgotten, or due again ----------------------------------------------------------------
 
 
 def forget(tx: Tx, which: Collection[Copy]) -> None:
