@@ -10,7 +10,7 @@ import pytest
 import ledgers
 from soundkeep.catalog import copies, moving, orphans, scrubs, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Law
+from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.schema import copies as copies_table

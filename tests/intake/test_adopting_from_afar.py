@@ -19,7 +19,7 @@ import pytest
 
 from servers.far_kinds import far_kind
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build import House, ground
 from soundkeep.catalog import tracks
 from soundkeep.copies.placement import Layout
 from soundkeep.intake.adopting import Adopted, Adoption
@@ -134,7 +134,7 @@ async def watched(
         watch.append(Watch(store))
         return watch[-1]
 
-    monkeypatch.setattr(build, "make_store", made)
+    monkeypatch.setattr(ground, "make_store", made)
     layout = {"key": "audio/{track_id}.wav", "sidecar_key": BESIDE, "sidecars": False}
     settings = Settings(
         data=data,

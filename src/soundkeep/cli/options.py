@@ -21,7 +21,8 @@ from soundkeep.cli.output import complain
 from soundkeep.cli.service import Service
 from soundkeep.errors import SettingsError
 from soundkeep.loading import loading
-from soundkeep.settings import Settings, load
+from soundkeep.settings import Settings
+from soundkeep.settings.sources import load
 
 R = TypeVar("R")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from soundkeep.catalog import copies, sidecars
+from soundkeep.catalog import copies, sidecar_work, sidecars
 from soundkeep.catalog import orphans as orphan_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.orphans import Orphan
@@ -140,4 +140,4 @@ def _look_again(tx: Tx, store: str, locator: str) -> None:
     for key in copies.keys_at(tx, store, locator):
         copies.doubt_at(tx, store, key, GONE)
     for key in sidecars.keys_at(tx, store, locator):
-        sidecars.write_again_at(tx, store, key)
+        sidecar_work.write_again_at(tx, store, key)

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from soundkeep.catalog import blobs, copies, facts, restoring, sidecars, tracks
+from soundkeep.catalog import blobs, copies, facts, restoring, sidecar_work, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record, TrackRecord
@@ -25,20 +25,9 @@ from soundkeep.copies import planning
 from soundkeep.copies.placement import Layout, Rules, StoreRule
 from soundkeep.copies.sidecar_form import Form, Parsed, TrackForm, parse, sidecar_bytes
 from soundkeep.copies.sidecar_reading import blob_of, record_of
-from soundkeep.copies.taking import (
-    ENDS_ALL,
-    Leftovers,
-    each_of,
-    read_sidecar,
-    record_read,
-)
+from soundkeep.copies.taking import ENDS_ALL, Leftovers, each_of, read_sidecar, record_read
 from soundkeep.digest import Digest, Fingerprint, Hasher
-from soundkeep.errors import (
-    BadInput,
-    Conflict,
-    NotFound,
-    SoundkeepError,
-)
+from soundkeep.errors import BadInput, Conflict, NotFound, SoundkeepError
 from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track
 from soundkeep.stores.interface import RESERVED_PREFIX, Key, Store
 
@@ -209,7 +198,7 @@ def _write(tx: Tx, record: Record, place: Place, sidecar: str | None, rules: Rul
     record_read(tx, record.blob, place, place.key)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     if sidecar is not None:
-        sidecars.found_written(tx, place.store, sidecar, record.revision)
+        sidecar_work.found_written(tx, place.store, sidecar, record.revision)
     return is_new
 
 
