@@ -200,9 +200,10 @@ def unknown_keys(tx: Tx, store: str, keys: Collection[str]) -> set[str]:
     return set(keys) - set(tx.run(known).scalars())
 
 
-def keys_at(tx: Tx, store: str, locator: str) -> list[str]:
-    """Under which keys that object of a store is known, or would be."""
-    here = or_(copies.c.key == locator, copies.c.locator == locator)
+def keys_at(tx: Tx, store: str, locator: str, key: str | None) -> list[str]:
+    """Under which keys that object of a store is known, or would be; `key` is the one that the
+    locator came from, if any."""
+    here = or_(copies.c.key.in_({locator, key} - {None}), copies.c.locator == locator)
     return list(tx.run(select(copies.c.key).where(copies.c.store == store, here)).scalars())
 
 

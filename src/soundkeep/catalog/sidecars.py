@@ -181,9 +181,10 @@ def leaves_beside(tx: Tx, digest: Digest, store: str, audio_key: str) -> bool:
     return bool(tx.run(select(leaving)).scalar_one())
 
 
-def keys_at(tx: Tx, store: str, locator: str) -> list[str]:
-    """Under which keys that object of a store is known, or would be."""
-    here = or_(sidecars.c.key == locator, sidecars.c.locator == locator)
+def keys_at(tx: Tx, store: str, locator: str, key: str | None) -> list[str]:
+    """Under which keys that object of a store is known, or would be; `key` is the one that the
+    locator came from, if any."""
+    here = or_(sidecars.c.key.in_({locator, key} - {None}), sidecars.c.locator == locator)
     return list(tx.run(select(sidecars.c.key).where(sidecars.c.store == store, here)).scalars())
 
 
@@ -331,11 +332,11 @@ def _note_written(tx: Tx, outcome: Written) -> bool:
     return row is not None
 
 
-def found_written(tx: Tx, store: str, key: str, revision: int) -> None:
+def found_written(tx: Tx, store: str, key: str, locator: str, revision: int) -> None:
     """A store was found to have this sidecar as it should be, by one who read it there."""
     here = and_(sidecars.c.store == store, sidecars.c.key == key, sidecars.c.lease_token.is_(None))
     same = and_(here, _IS_KEPT, sidecars.c.wanted == revision)
-    tx.run(update(sidecars).where(same).values(revision=revision, locator=key, chore=None))
+    tx.run(update(sidecars).where(same).values(revision=revision, locator=locator, chore=None))
 
 
 def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:

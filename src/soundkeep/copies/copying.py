@@ -21,7 +21,7 @@ from soundkeep.model import Blob, Copy, CopyState
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import check_file
-from soundkeep.stores.interface import Bytes, Key, Store
+from soundkeep.stores.interface import Bytes, Key, Store, lies_at
 from soundkeep.stores.pieces import regrouped
 
 READ_BACK = "read back"
@@ -118,7 +118,7 @@ class Copier:
         Its own good chunks serve too. Raises as `copy` does.
         """
         blob = await self._blob(claimed.copy)
-        locator = claimed.copy.locator or claimed.copy.key
+        locator = lies_at(store, claimed.copy)
         try:
             verified = await self._read_back(store, locator, blob)
         except (Corrupt, NotFound, Truncated):
@@ -143,7 +143,7 @@ class Copier:
         """
         blob = await self._blob(copy)
         try:
-            verified = await self._read_back(store, copy.locator or copy.key, blob)
+            verified = await self._read_back(store, lies_at(store, copy), blob)
         except (Corrupt, NotFound, Truncated) as error:
             return str(error) or error.code
         await self._catalog.write(copies.prove_again, copy, verified)

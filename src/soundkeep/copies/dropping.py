@@ -18,7 +18,7 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import NotEnoughCopies, StoreError, Unavailable
 from soundkeep.model import Copy, CopyState, Lane, Wish
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 SIDECARS_FIRST_SECONDS = 1.0
 
@@ -100,7 +100,7 @@ class Dropper:
 
 async def _delete(store: Store, copy: Copy) -> None:
     """Removes a copy's bytes and makes sure of it."""
-    locator = copy.locator or copy.key
+    locator = lies_at(store, copy)
     await store.delete(locator)
     if await store.stat(locator) is not None:
         raise Unavailable(f"{store.name} still shows {copy.key} after deleting it")
