@@ -75,7 +75,7 @@ from soundkeep.speech.table_import import TableImport
 from soundkeep.speech.timekeeping import Timekeeper
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
-from soundkeep.stores.kinds import make_store
+from soundkeep.stores.kinds import check_apart, make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.wrappers import Bounded, Limited
 from soundkeep.writing import clear_desks
@@ -417,7 +417,8 @@ async def opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog
 
 
 def make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
-    """Every configured store in its wrappers, and this host's inbox."""
+    """Every configured store in its wrappers, and this host's inbox. Raises `SettingsError`."""
+    check_apart(settings.stores)
     stores: dict[str, Store] = {
         settings.inbox_name: LocalStore(settings.inbox_name, settings.inbox_directory)
     }
