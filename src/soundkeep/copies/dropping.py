@@ -68,13 +68,16 @@ class Dropper:
     async def drop(self, store: Store, claimed: Claimed) -> None:
         """Removes an unwanted copy's bytes and confirms it. Raises `StoreError`, `LeaseLost`.
 
-        A sidecar goes first: nobody shall find one that describes what is gone.
+        A sidecar goes first: nobody shall find one that describes what is gone. Where a table
+        claimed that our sound lies and another does, that one stays: it is none of our copies.
         """
         copy = claimed.copy
         if await self._catalog.write(_waits_for_sidecars, claimed):
             return
+        is_anothers = await self._copier.is_anothers(store, copy)
         try:
-            await _delete(store, copy)
+            if not is_anothers:
+                await _delete(store, copy)
             await self._catalog.write(_confirm, claimed, self._rules)
         except BaseException:
             # Our lease may have run out under the delete, which then may have hit what somebody
