@@ -166,7 +166,7 @@ async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog)
     moment = await catalog.read(Tx.now)
     assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
-    assert await catalog.read(orphans.unknown, "disk", [held, "stray"]) == {"stray"}
+    assert await catalog.read(orphans.unknown, "disk", [held, "stray"], str) == {"stray"}
     present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)
     assert {copy.state for copy in present} == {CopyState.PRESENT}
     assert len(present) == 3
