@@ -204,18 +204,19 @@ class Keep:
         """Takes a store that is being drained into use again. Raises `NoSuchStore`."""
         await self.catalog.write(draining.resume, name, self.rules)
 
-    async def store(self, name: str) -> dict[str, Any]:
-        """One store's health, as JSON. Raises `NoSuchStore`."""
-        for store in (await self.status()).stores_json():
+    async def store(self, name: str, *, anew: bool = False) -> dict[str, Any]:
+        """One store's health, as JSON, as `status` tells it. Raises `NoSuchStore`."""
+        for store in (await self.status(anew=anew)).stores_json():
             if store["name"] == name:
                 return store
         raise NoSuchStore(f"there is no store {name}")
 
     # --- how things stand -------------------------------------------------------------------
 
-    async def status(self, *, failing: int = 20) -> Status:
-        """The figures of the last count (a fresh one if there is none), and the stores' health."""
-        counted = await self.catalog.read(coverage.last)
+    async def status(self, *, failing: int = 20, anew: bool = False) -> Status:
+        """The figures of the last count, which a server makes every few seconds, and the stores'
+        health. Counts itself if there was none, or if told to."""
+        counted = None if anew else await self.catalog.read(coverage.last)
         if counted is None:
             counted = await self.catalog.read(coverage.count)
         return Status(
@@ -230,6 +231,6 @@ class Keep:
         )
 
     async def check(self, *, limit: int = 100) -> Checked:
-        """Counts exactly. Passes if every placed copy is present, every placed sidecar is as its
-        track is, and no track is temporary."""
+        """Counts exactly. Passes if every track belongs in a store, every placed copy is present,
+        every placed sidecar is as its track is, and no track is temporary."""
         return await self.catalog.read(standing.check, limit)

@@ -83,11 +83,12 @@ class Checked:
     coverage: Coverage
     missing: list[Copy]
     unwritten: list[Sidecar]
+    unplaced: list[str]  # ids of tracks that belong in no store
 
     @property
     def passed(self) -> bool:
         counted = self.coverage
-        return not (counted.missing or counted.unwritten or counted.temporary)
+        return not (counted.missing or counted.unwritten or counted.temporary or counted.unplaced)
 
     def as_json(self) -> dict[str, Any]:
         """The same over HTTP and on the command line."""
@@ -96,6 +97,7 @@ class Checked:
             **coverage_json(self.coverage),
             "missing_copies": [shown.copy_json(copy) for copy in self.missing],
             "unwritten_sidecars": [shown.sidecar_json(each) for each in self.unwritten],
+            "unplaced_tracks": self.unplaced,
         }
 
 
@@ -107,4 +109,9 @@ def coverage_json(coverage: Coverage) -> dict[str, Any]:
 
 def check(tx: Tx, limit: int) -> Checked:
     """An exact count, and the first of what is not as it should be."""
-    return Checked(coverage.count(tx), copies.missing(tx, limit), sidecars.unwritten(tx, limit))
+    return Checked(
+        coverage.count(tx),
+        copies.missing(tx, limit),
+        sidecars.unwritten(tx, limit),
+        coverage.unplaced(tx, limit),
+    )

@@ -47,6 +47,7 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
     gauge("blobs", "Blobs", coverage.blobs)
     gauge("blob_bytes", "Bytes of all blobs", coverage.bytes)
     gauge("temporary_tracks", "Tracks that are in an inbox only", coverage.temporary)
+    gauge("unplaced_tracks", "Tracks that belong in no store", coverage.unplaced)
     gauge("missing_copies", "Placed copies that are not present", coverage.missing)
     gauge("unwritten_sidecars", "Placed sidecars not as their tracks are", coverage.unwritten)
     gauge("counted_at_seconds", "When the ledger was counted", coverage.counted_at)
