@@ -177,6 +177,12 @@ class StoreNeeded(Conflict):
     code = "store_needed"
 
 
+class ClaimNotTrue(Conflict):
+    """A table says that a copy lies somewhere, and what lies there is another sound."""
+
+    code = "claim_not_true"
+
+
 class PlanIsOver(Conflict):
     """The plan was cancelled or is done."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -10,15 +11,18 @@ import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
 from soundkeep.catalog import facts, stores, tracks
-from soundkeep.catalog.database import Catalog
+from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.copies.draining import drain
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
-from soundkeep.errors import NoSuchTrack, RevisionChanged
+from soundkeep.errors import NoSuchTrack, RevisionChanged, StoreNeeded
 from soundkeep.intake import recording
 from soundkeep.keep import ledger
 
 ROUNDS = 20
 PROCESSES = 4
 RULES = Rules(("disk",), (StoreRule("disk", Layout(DEFAULT_LAYOUT)),))
+LAST_TWO = ("disk", "backup")
+OF_TWO = Rules(LAST_TWO, tuple(StoreRule(name, Layout(DEFAULT_LAYOUT)) for name in LAST_TWO))
 
 
 @pytest.fixture
@@ -45,6 +49,50 @@ async def test_a_store_first_seen_by_many_processes_gets_one_id(catalog: Catalog
         got = await at_once(lambda _, n=round_: catalog.write(stores.ensure, f"s{n}", "local"))
         assert got == [got[0]] * PROCESSES
         assert got[0].store_id
+
+
+async def test_of_the_last_two_private_stores_one_stays_whoever_drains_them(
+    catalog: Catalog,
+) -> None:
+    for name in LAST_TWO:
+        await catalog.write(stores.ensure, name, "local")
+    for _ in range(ROUNDS):
+        got = await at_once(lambda n: catalog.write(drain, LAST_TWO[n % 2], OF_TWO))
+        refused = [name for name in LAST_TWO if isinstance(got[LAST_TWO.index(name)], StoreNeeded)]
+        assert len(refused) == 1, got
+        assert await catalog.read(stores.draining) == set(LAST_TWO) - set(refused)
+        for name in LAST_TWO:
+            await catalog.write(stores.resume, name)
+
+
+async def test_a_drain_waits_for_one_that_has_just_begun_elsewhere(postgres_url: str) -> None:
+    """Two processes, each with a connection of its own; the first has not committed yet."""
+    async with opened(postgres_url) as first, opened(postgres_url) as second:
+        for name in LAST_TWO:
+            await first.write(stores.ensure, name, "local")
+        began, may_end = threading.Event(), threading.Event()
+
+        def drain_slowly(tx: Tx) -> None:
+            drain(tx, "disk", OF_TWO)
+            began.set()
+            assert may_end.wait(20)
+
+        slow = asyncio.create_task(first.write(drain_slowly))
+        assert await asyncio.to_thread(began.wait, 20)
+        late = asyncio.create_task(second.write(drain, "backup", OF_TWO))
+        async with asyncio.timeout(20):
+            while not (late.done() or await second.read(_somebody_waits)):
+                await asyncio.sleep(0.01)
+        may_end.set()
+        await slow
+        with pytest.raises(StoreNeeded, match="without backup"):
+            await late
+        assert await first.read(stores.draining) == {"disk"}
+
+
+def _somebody_waits(tx: Tx) -> bool:
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    return bool(tx.connection.exec_driver_sql(waiting).scalar_one())
 
 
 async def test_a_track_deleted_by_many_at_once_gives_each_the_receipt(catalog: Catalog) -> None:

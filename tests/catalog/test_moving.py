@@ -20,6 +20,7 @@ from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchStore, StoreNeeded
 from soundkeep.model import Asked, CopyState, Wish
+from soundkeep.stores.interface import AS_IT_IS
 
 DAY = 86_400.0
 RULES = Rules(
@@ -155,10 +156,10 @@ async def test_one_process_at_a_time_scrubs_a_store_oldest_first(catalog: Catalo
 
 async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog) -> None:
     held = str(RULES.stores[0].layout.key(BLOBS[0], ledgers.make_track("t", BLOBS[0])))
-    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6})
+    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6}, AS_IT_IS.key_of)
     first = await catalog.read(orphans.of_store, "disk", "", 10)
     assert [orphan.key for orphan in first] == ["another", "stray"]
-    await catalog.write(orphans.note, "disk", {"stray": 7})
+    await catalog.write(orphans.note, "disk", {"stray": 7}, AS_IT_IS.key_of)
     [again] = [
         one for one in await catalog.read(orphans.of_store, "disk", "", 10) if one.size_bytes == 7
     ]
@@ -166,7 +167,7 @@ async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog)
     moment = await catalog.read(Tx.now)
     assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
-    assert await catalog.read(orphans.unknown, "disk", [held, "stray"]) == {"stray"}
+    assert await catalog.read(orphans.unknown, "disk", [held, "stray"], str) == {"stray"}
     present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)
     assert {copy.state for copy in present} == {CopyState.PRESENT}
     assert len(present) == 3

@@ -22,7 +22,10 @@ STORES = {
 }
 
 
-def test_what_a_table_claims_is_read_and_what_is_not_there_is_written(tmp_path: Path) -> None:
+THEIRS = wav(40_000, 8)  # another sound than the table says
+
+
+def test_what_a_table_claims_is_read_and_nothing_of_others_is_overwritten(tmp_path: Path) -> None:
     run = program(
         tmp_path / "data",
         SOUNDKEEP_STORES=json.dumps(STORES),
@@ -39,7 +42,7 @@ def test_what_a_table_claims_is_read_and_what_is_not_there_is_written(tmp_path: 
     there = tmp_path / "data" / "cdn" / "old"
     there.mkdir(parents=True)
     (there / "tune 0.wav").write_bytes(wav(40_000, 0))
-    (there / "tune 1.wav").write_bytes(wav(40_000, 8))  # another sound than they say
+    (there / "tune 1.wav").write_bytes(THEIRS)
     with closing(sqlite3.connect(tmp_path / "old.db")) as database:
         database.execute(
             "CREATE TABLE audio_tracks"
@@ -53,12 +56,19 @@ def test_what_a_table_claims_is_read_and_what_is_not_there_is_written(tmp_path: 
         done = run("import", *where, "--files", tmp_path, *claims)
         assert done.stdout.decode().startswith(f"{taken} lines taken; {3 - taken} were there")
 
-    assert run.json("check")["passed"]
-    for n in range(3):
-        shown = run.json("show", f"t-{n}")
-        assert shown["cdn_url"] == f"https://cdn.test/old/tune%20{n}.wav"
+    [failed] = run.json("status", "--failed")["items"]
+    assert (failed["store"], failed["state"]) == ("cdn", "doubted")
+    assert "claim_not_true" in failed["last_error"]
+    assert "another sound lies at old/tune 1.wav in cdn" in failed["last_error"]
+    assert not run.json("check", fails=1)["passed"]
+    assert (there / "tune 1.wav").read_bytes() == THEIRS
+    assert run.json("show", "t-1")["cdn_url"] is None
+    for n in (0, 2):
+        assert run.json("show", f"t-{n}")["cdn_url"] == f"https://cdn.test/old/tune%20{n}.wav"
         assert (there / f"tune {n}.wav").read_bytes() == wav(40_000, n)
-        assert ("bucket" in shown["storage_locations"]) == (n == 0), "only what was claimed"
+    for n in range(3):
+        claimed = "bucket" in run.json("show", f"t-{n}")["storage_locations"]
+        assert claimed == (n == 0), "only what was claimed"
     assert not (tmp_path / "data" / "cdn" / "audio").exists()
     assert (tmp_path / "data" / "bucket" / "audio" / "t-0.wav").read_bytes() == wav(40_000, 0)
 

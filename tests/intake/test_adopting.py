@@ -7,10 +7,11 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from copies.spelling import SpellingStore
 from soundkeep import build
 from soundkeep.build.house import House
 from soundkeep.catalog import copies, tracks
@@ -22,7 +23,7 @@ from soundkeep.keep.syncs import Wanted
 from soundkeep.model import CopyState, Operation, Track, Visibility
 from soundkeep.rebuilding import rebuilding
 from soundkeep.settings import Settings
-from soundkeep.stores.interface import Key
+from soundkeep.stores.interface import Key, Store
 from soundkeep.testing.sources import BytesSource
 from soundkeep.worker import settled
 from sounds import wav
@@ -147,6 +148,21 @@ async def test_a_change_of_settings_leaves_an_adopted_copy_where_it_is(old: Old)
         assert await settled(house, 60)
         assert set(old.lies()) == {"a.wav"}
         assert (await house.keep.check()).passed
+
+
+async def test_where_a_store_spells_keys_a_track_is_called_as_people_read_it(old: Old) -> None:
+    old.put("Gr=C3=BC=C3=9Fe.wav", noise(1))
+    old.tell("Gr=C3=BC=C3=9Fe.json", {"title": "Grüße"})
+    old.put("by=hand.wav", noise(2))  # no key is spelled so
+    async with old.opened() as house:
+        stores = cast(dict[str, Store], house.keep.stores)
+        stores["old"] = SpellingStore(stores["old"])
+        assert figures(await adopted(house)) == (2, 0, 0)
+        assert figures(await adopted(house)) == (0, 2, 0)
+        assert (await at(house, "Grüße.wav")).title == "Grüße"
+        track = await at(house, "by=hand.wav")
+        held = await house.keep.catalog.read(copies.of_blob, track.blob.digest)
+        assert {copy.locator for copy in held if copy.store == "old"} == {"by=hand.wav"}
 
 
 async def test_the_layout_tells_ids_owners_and_paths(old: Old) -> None:

@@ -12,12 +12,14 @@ from pydantic import TypeAdapter
 from sqlalchemy.engine import make_url
 
 from servers.sqld import Sqld
+from soundkeep.build import opened
 from soundkeep.errors import SettingsError
+from soundkeep.settings import Settings
 from soundkeep.settings.sources import load
 from soundkeep.settings.stores import STORE_KINDS, StoreSettings
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store
-from soundkeep.stores.kinds import KINDS, make_store
+from soundkeep.stores.kinds import KINDS, check_apart, make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.testing import BytesSource
 from soundkeep.testing.expecting import read
@@ -237,3 +239,83 @@ def test_a_cloud_credential_goes_over_tls_or_stays_on_this_machine(at: dict[str,
         set_to("http://storage.example.org")
     assert set_to("https://storage.example.org")
     assert set_to("http://127.0.0.1:10000/audio")
+
+
+# --- stores that would empty each other -----------------------------------------------------------
+
+NODE = {"kind": "kubo", "url": "http://127.0.0.1:5001"}
+PINATA = {"kind": "pinata", "token": "env:PINATA_JWT"}
+
+
+def own(host: str) -> dict[str, str]:
+    """A node that nobody shares."""
+    return {"kind": "kubo", "url": f"http://{host}.example.org:5001"}
+
+
+def two(*providers: dict[str, Any], **more: Any) -> dict[str, StoreSettings]:
+    """Two stores, each with one of these providers; `second` is what else the second is told."""
+    second = more.pop("second", {})
+    ipfs = {"kind": "ipfs", "public": True, "gateways": ["https://ipfs.example.org"]}
+    tables = {
+        "first": {**ipfs, "providers": [providers[0], own("one")]},
+        "second": {**ipfs, "providers": [providers[1], own("two")], **second},
+    }
+    return TypeAdapter(dict[str, StoreSettings]).validate_python(tables)
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINATA_JWT", "a-secret-that-nobody-may-see")
+    monkeypatch.setenv("PINATA_AGAIN", "a-secret-that-nobody-may-see")
+    monkeypatch.setenv("PINATA_OTHER", "of-another-account")
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (NODE, NODE | {"url": "http://127.0.0.1:5001/"}),
+        (NODE, NODE | {"user": "ann", "password": "env:PINATA_JWT"}),  # a node has one set of pins
+        (PINATA, PINATA | {"token": "env:PINATA_AGAIN"}),
+        (PINATA, {"kind": "pinata_legacy", "token": "env:PINATA_JWT"}),
+        (
+            {"kind": "pinning", "url": "https://pins.example.org", "token": "env:PINATA_JWT"},
+            {"kind": "pinning", "url": "https://pins.example.org", "token": "env:PINATA_AGAIN"},
+        ),
+    ],
+)
+def test_two_stores_in_one_account_of_ipfs_are_refused_by_name(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match=r"stores\.first and stores\.second") as raised:
+        check_apart(two(one, other))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize(
+    ("one", "other", "second"),
+    [
+        (NODE, NODE | {"url": "http://127.0.0.1:5002"}, {}),
+        (PINATA, PINATA | {"token": "env:PINATA_OTHER"}, {}),
+        (PINATA | {"token": "env:NOT_SET"}, PINATA | {"token": "env:NOT_SET"}, {}),  # both are off
+        (
+            PINATA,
+            PINATA | {"gateway": "https://ours.mypinata.cloud"},
+            {"network": "private", "public": False, "gateways": []},
+        ),
+    ],
+)
+def test_two_accounts_of_ipfs_or_two_networks_of_one_are_two_stores(
+    one: dict[str, Any], other: dict[str, Any], second: dict[str, Any]
+) -> None:
+    check_apart(two(one, other, second=second))
+
+
+async def test_nothing_starts_with_two_stores_in_one_account_of_ipfs(tmp_path: Path) -> None:
+    given: Any = {name: table.model_dump() for name, table in two(NODE, NODE).items()}
+    given["disk"] = {"kind": "local", "path": "audio"}
+    policy: Any = {"keep": ["disk"]}
+    with pytest.raises(SettingsError, match="what one lets go the other would lose"):
+        async with opened(Settings(data=tmp_path, stores=given, policy=policy)):
+            pass

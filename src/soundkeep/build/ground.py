@@ -27,7 +27,7 @@ from soundkeep.intake import spool
 from soundkeep.settings import Settings
 from soundkeep.stores.guarded import ExpectedId, Guarded
 from soundkeep.stores.interface import Store
-from soundkeep.stores.kinds import make_store
+from soundkeep.stores.kinds import check_apart, make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.wrappers import Bounded, Limited
 
@@ -56,7 +56,8 @@ async def opened_catalog(settings: Settings, closing: AsyncExitStack) -> Catalog
 
 
 def make_stores(settings: Settings, catalog: Catalog) -> Mapping[str, Store]:
-    """Every configured store in its wrappers, and this host's inbox."""
+    """Every configured store in its wrappers, and this host's inbox. Raises `SettingsError`."""
+    check_apart(settings.stores)
     stores: dict[str, Store] = {
         settings.inbox_name: LocalStore(settings.inbox_name, settings.inbox_directory)
     }

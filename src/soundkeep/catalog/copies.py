@@ -142,9 +142,10 @@ def unknown_keys(tx: Tx, store: str, keys: Collection[str]) -> set[str]:
     return set(keys) - set(tx.run(known).scalars())
 
 
-def keys_at(tx: Tx, store: str, locator: str) -> list[str]:
-    """Under which keys that object of a store is known, or would be."""
-    here = or_(copies.c.key == locator, copies.c.locator == locator)
+def keys_at(tx: Tx, store: str, locator: str, key: str | None) -> list[str]:
+    """Under which keys that object of a store is known, or would be; `key` is the one that the
+    locator came from, if any."""
+    here = or_(copies.c.key.in_({locator, key} - {None}), copies.c.locator == locator)
     return list(tx.run(select(copies.c.key).where(copies.c.store == store, here)).scalars())
 
 
@@ -184,17 +185,21 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
             facts.write(tx, _waiting(Place(*place)), digest.hex)
 
 
-def claim_to_be_there(tx: Tx, digest: Digest, place: Place, why: str) -> None:
+def claim_to_be_there(tx: Tx, digest: Digest, place: Place, locator: str | None, why: str) -> None:
     """Somebody says that a copy lies there: it is doubted, so that the worker looks before it
-    writes. One that is known to be there, or is just being written, stays as it is."""
+    writes. One that is known to be there, or is just being written, stays as it is. `locator` is
+    what the store calls it, if they say that."""
     here = and_(copies.c.store == place.store, copies.c.key == place.key)
     free = and_(here, copies.c.state == CopyState.WANTED, copies.c.lease_token.is_(None))
-    doubted = {"state": CopyState.DOUBTED, "chore": Chore.VERIFY, "last_error": why}
+    doubted = {
+        "state": CopyState.DOUBTED, "chore": Chore.VERIFY, "last_error": why, "locator": locator
+    }  # fmt: skip
     if _take_over(tx, free, since=now(), **doubted):
         return
     if not tx.run(select(copies.c.id).where(here)).first():
         row = {**_row(digest, CopyState.DOUBTED, Wish.KEEP, Lane.BULK), "last_error": why}
-        tx.run(_RECORD_DUE, [{**row, "store": place.store, "key": place.key}])
+        here_now = {"store": place.store, "key": place.key, "locator": locator}
+        tx.run(_RECORD_DUE, [row | here_now])
         tx.wakes = True
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy import and_, delete, select
 
@@ -11,6 +12,8 @@ from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import copy_of, select_copies
 from soundkeep.catalog.schema import copies, now, orphans, sidecars
 from soundkeep.model import Copy, CopyState
+
+KeyOf: TypeAlias = Callable[[str], str | None]  # the key whose object a store calls so, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +26,26 @@ class Orphan:
     first_seen_at: float
 
 
-def unknown(tx: Tx, store: str, locators: Collection[str]) -> set[str]:
-    """Which of these no row holds: neither a copy, in whatever state, nor a sidecar."""
+def unknown(tx: Tx, store: str, locators: Collection[str], key_of: KeyOf) -> set[str]:
+    """Which of these no row holds: neither a copy, in whatever state, nor a sidecar.
+
+    What was never noted as written is known by its key alone: by the one that `key_of` says such a
+    locator came from."""
+    keys = {locator: key_of(locator) for locator in locators}
+    named = {*locators, *(key for key in keys.values() if key is not None)}
     left = set(locators)
     for table in (copies, sidecars):
-        for column in (table.c.key, table.c.locator):
-            if left:
-                held = select(column).where(table.c.store == store, column.in_(left))
-                left -= set(tx.run(held).scalars())
+        here = table.c.store == store
+        known = set(tx.run(select(table.c.key).where(here, table.c.key.in_(named))).scalars())
+        left -= {locator for locator in left if known & {locator, keys[locator]}}
+        noted = select(table.c.locator).where(here, table.c.locator.in_(left))
+        left -= set(tx.run(noted).scalars()) if left else set()
     return left
 
 
-def note(tx: Tx, store: str, sizes: Mapping[str, int]) -> None:
+def note(tx: Tx, store: str, sizes: Mapping[str, int], key_of: KeyOf) -> None:
     """Remembers, of these objects, those that no row knows, and since when."""
-    strange = sorted(unknown(tx, store, sizes))
+    strange = sorted(unknown(tx, store, sizes, key_of))
     if not strange:
         return
     rows = [

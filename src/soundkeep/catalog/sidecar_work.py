@@ -85,11 +85,11 @@ def _note_written(tx: Tx, outcome: Written) -> bool:
     return row is not None
 
 
-def found_written(tx: Tx, store: str, key: str, revision: int) -> None:
+def found_written(tx: Tx, store: str, key: str, locator: str, revision: int) -> None:
     """A store was found to have this sidecar as it should be, by one who read it there."""
     here = and_(sidecars.c.store == store, sidecars.c.key == key, sidecars.c.lease_token.is_(None))
     same = and_(here, IS_KEPT, sidecars.c.wanted == revision)
-    tx.run(update(sidecars).where(same).values(revision=revision, locator=key, chore=None))
+    tx.run(update(sidecars).where(same).values(revision=revision, locator=locator, chore=None))
 
 
 def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:

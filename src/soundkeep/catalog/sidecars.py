@@ -140,9 +140,10 @@ def leaves_beside(tx: Tx, digest: Digest, store: str, audio_key: str) -> bool:
     return bool(tx.run(select(leaving)).scalar_one())
 
 
-def keys_at(tx: Tx, store: str, locator: str) -> list[str]:
-    """Under which keys that object of a store is known, or would be."""
-    here = or_(sidecars.c.key == locator, sidecars.c.locator == locator)
+def keys_at(tx: Tx, store: str, locator: str, key: str | None) -> list[str]:
+    """Under which keys that object of a store is known, or would be; `key` is the one that the
+    locator came from, if any."""
+    here = or_(sidecars.c.key.in_({locator, key} - {None}), sidecars.c.locator == locator)
     return list(tx.run(select(sidecars.c.key).where(sidecars.c.store == store, here)).scalars())
 
 

@@ -68,6 +68,14 @@ def draining(tx: Tx) -> frozenset[str]:
     return frozenset(tx.run(_DRAINING).scalars())
 
 
+def take_draining(tx: Tx) -> frozenset[str]:
+    """The same, with the row of every store taken: whoever else is about to drain one waits, and
+    then sees what this transaction did. (All in one order, or two would wait for each other.)"""
+    rows = select(stores.c.name, stores.c.draining_at).order_by(stores.c.name)
+    taken = tx.run(rows.with_for_update()).all()
+    return frozenset(row.name for row in taken if row.draining_at is not None)
+
+
 def forget(tx: Tx, name: str) -> None:
     """The catalog never saw it."""
     tx.run(delete(stores).where(stores.c.name == name))

@@ -69,7 +69,7 @@ async def take_all(settings: Settings, reading: Reading, places: int) -> bool:
 
     tally, files = _Tally(), _Files(reading)
     async with _columns(reading, files) as mapped, opened_house(settings) as house:
-        how = How(reading.visibility, _claims(settings, reading.claims))
+        how = How(reading.visibility, _claims(house, reading.claims))
         await _Taking(house, reading, mapped, tally, how).run(places)
         if not reading.dry_run:
             await _settled(house)
@@ -90,16 +90,17 @@ async def _columns(reading: Reading, files: _Files) -> AsyncIterator[Mapped]:
         await reading.table.close()
 
 
-def _claims(settings: Settings, said: Sequence[str]) -> Claims | None:
+def _claims(house: House, said: Sequence[str]) -> Claims | None:
     """Which of our stores their names mean; None if what they say is not to be looked at."""
     from soundkeep.intake.claiming import Claims  # noqa: PLC0415 - SQL
 
-    stores = _said(said, "--claims is theirs=ours")
+    settings, stores = house.keep.settings, _said(said, "--claims is theirs=ours")
     for name in stores.values():
         if name not in settings.stores:
             raise SettingsError(f"--claims: there is no store {name!r} in the settings")
     urls = {name: table.public_url for name, table in settings.stores.items()}
-    return Claims(stores, urls) if stores else None
+    spellings = {name: house.keep.stores[name].caps.spelling for name in settings.stores}
+    return Claims(stores, urls, spellings) if stores else None
 
 
 def _said(options: Sequence[str], form: str = "--map is column=field") -> dict[str, str]:

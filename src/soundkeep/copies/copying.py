@@ -16,12 +16,12 @@ from soundkeep.catalog import blobs, copies, copy_work
 from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import CHUNK_BYTES, Digest
-from soundkeep.errors import Corrupt, LeaseLost, NotFound, StoreError, Truncated
+from soundkeep.errors import ClaimNotTrue, Corrupt, LeaseLost, NotFound, StoreError, Truncated
 from soundkeep.model import Blob, Copy, CopyState
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import check_file
-from soundkeep.stores.interface import Bytes, Key, Store
+from soundkeep.stores.interface import Bytes, Key, Store, lies_at
 from soundkeep.stores.pieces import regrouped
 
 READ_BACK = "read back"
@@ -115,16 +115,49 @@ class Copier:
     async def verify(self, store: Store, claimed: Claimed) -> None:
         """Re-reads a doubted copy, and writes it anew from good chunks if it is not whole.
 
-        Its own good chunks serve too. Raises as `copy` does.
+        Its own good chunks serve too. Raises as `copy` does, and `ClaimNotTrue` instead of writing
+        over what somebody else put there.
         """
         blob = await self._blob(claimed.copy)
-        locator = claimed.copy.locator or claimed.copy.key
+        locator = lies_at(store, claimed.copy)
         try:
             verified = await self._read_back(store, locator, blob)
         except (Corrupt, NotFound, Truncated):
+            await self._check_may_write(store, claimed.copy)
             await self.copy(store, claimed)
         else:
             await self._prove(claimed, locator, verified)
+
+    async def _check_may_write(self, store: Store, copy: Copy) -> None:
+        """Raises `ClaimNotTrue`, `StoreError`."""
+        if await self.is_anothers(store, copy):
+            raise ClaimNotTrue(
+                f"another sound lies at {lies_at(store, copy)} in {store.name}; it was left alone. "
+                "Move it away and this copy is written, or take the claim back, which leaves it: "
+                f"`soundkeep sync TRACK --store {store.name} --delete`"
+            )
+
+    async def is_anothers(self, store: Store, copy: Copy) -> bool:
+        """Whether other bytes lie there that nobody here wrote. A put leaves an object whole, so
+        where no copy was ever proven, what is not this sound came from somewhere else.
+
+        Raises what says that the store could not be asked.
+        """
+        if copy.verified_at is not None:
+            return False
+        locator, blob = lies_at(store, copy), await self._blob(copy)
+        try:
+            await self._read_back(store, locator, blob)
+        except Corrupt:
+            return True
+        except NotFound:
+            return False
+        except Truncated:
+            stat = await store.stat(locator)
+            if stat is not None and stat.size_bytes == blob.size_bytes:
+                raise  # it broke off on its way
+            return stat is not None
+        return False
 
     async def prove(self, store: Store, copy: Copy) -> bool:
         """Re-reads a present copy because the law asks for a fresh proof; doubts it if it fails.
@@ -143,7 +176,7 @@ class Copier:
         """
         blob = await self._blob(copy)
         try:
-            verified = await self._read_back(store, copy.locator or copy.key, blob)
+            verified = await self._read_back(store, lies_at(store, copy), blob)
         except (Corrupt, NotFound, Truncated) as error:
             return str(error) or error.code
         await self._catalog.write(copy_work.prove_again, copy, verified)

@@ -15,9 +15,9 @@ from soundkeep.errors import NoSuchStore, StoreNeeded
 
 def drain(tx: Tx, name: str, rules: Rules) -> None:
     """Begins, or goes on. Raises `NoSuchStore`, and `StoreNeeded` if no store of `policy.keep`
-    would be left that may hold a private track."""
+    would be left that may hold a private track, whoever drains the others."""
     _check_known(name, rules)
-    drained = store_rows.draining(tx) | {name}
+    drained = store_rows.take_draining(tx) | {name}
     left = (s for s in rules.stores if s.name in rules.keep and s.name not in drained)
     if all(store.public for store in left):
         raise StoreNeeded(

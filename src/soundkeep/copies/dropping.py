@@ -20,7 +20,7 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import NotEnoughCopies, StoreError, Unavailable
 from soundkeep.model import Copy, CopyState, Lane, Wish
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 SIDECARS_FIRST_SECONDS = 1.0
 
@@ -70,13 +70,16 @@ class Dropper:
     async def drop(self, store: Store, claimed: Claimed) -> None:
         """Removes an unwanted copy's bytes and confirms it. Raises `StoreError`, `LeaseLost`.
 
-        A sidecar goes first: nobody shall find one that describes what is gone.
+        A sidecar goes first: nobody shall find one that describes what is gone. Where a table
+        claimed that our sound lies and another does, that one stays: it is none of our copies.
         """
         copy = claimed.copy
         if await self._catalog.write(_waits_for_sidecars, claimed):
             return
+        is_anothers = await self._copier.is_anothers(store, copy)
         try:
-            await _delete(store, copy)
+            if not is_anothers:
+                await _delete(store, copy)
             await self._catalog.write(_confirm, claimed, self._rules)
         except BaseException:
             # Our lease may have run out under the delete, which then may have hit what somebody
@@ -102,7 +105,7 @@ class Dropper:
 
 async def _delete(store: Store, copy: Copy) -> None:
     """Removes a copy's bytes and makes sure of it."""
-    locator = copy.locator or copy.key
+    locator = lies_at(store, copy)
     await store.delete(locator)
     if await store.stat(locator) is not None:
         raise Unavailable(f"{store.name} still shows {copy.key} after deleting it")

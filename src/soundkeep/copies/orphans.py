@@ -21,7 +21,7 @@ from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.orphans import Orphan
 from soundkeep.errors import Unsupported
 from soundkeep.model import Copy
-from soundkeep.stores.interface import RESERVED_PREFIX, Stat, Store
+from soundkeep.stores.interface import RESERVED_PREFIX, Stat, Store, lies_at
 
 PAGE_OBJECTS = 500
 YOUNGEST_SECONDS = 3600.0  # nothing younger is ever removed, whoever asks
@@ -61,13 +61,13 @@ class Comparer:
         async for page in _pages(store):
             compared.objects += len(page)
             sizes = {stat.locator: stat.size_bytes for stat in page}
-            await self._catalog.write(orphan_rows.note, name, sizes)
+            await self._catalog.write(orphan_rows.note, name, sizes, store.caps.spelling.key_of)
             upto = page[-1].locator
             await self._note_missing(compared, sizes, after, upto, began)
             after = upto
         await self._note_missing(compared, {}, after, None, began)
         for key in await self._catalog.read(orphan_rows.not_seen_since, name, began):
-            await self._catalog.write(_look_again, name, key)
+            await self._look_again(name, key)
         compared.orphans = [orphan async for orphan in self._orphans(name)]
         compared.now = await self._catalog.read(Tx.now)
         return compared
@@ -89,11 +89,16 @@ class Comparer:
         is_young = stat is not None and stat.modified_at is not None and stat.modified_at > bound
         if stat is None or is_young or orphan.key.startswith(RESERVED_PREFIX):
             return False
-        if not await self._catalog.read(orphan_rows.unknown, orphan.store, [orphan.key]):
+        key_of = store.caps.spelling.key_of
+        if not await self._catalog.read(orphan_rows.unknown, orphan.store, [orphan.key], key_of):
             return False
         await store.delete(orphan.key)
-        await self._catalog.write(_look_again, orphan.store, orphan.key)
+        await self._look_again(orphan.store, orphan.key)
         return True
+
+    async def _look_again(self, name: str, locator: str) -> None:
+        key = self._stores[name].caps.spelling.key_of(locator)
+        await self._catalog.write(_look_again, name, locator, key)
 
     async def _note_missing(
         self,
@@ -104,13 +109,13 @@ class Comparer:
         began: float,
     ) -> None:
         """A list may be behind: the store is asked about each one that is not on it."""
-        name = compared.store
+        name, store = compared.store, self._stores[compared.store]
         while page := await self._catalog.read(
             orphan_rows.present_between, name, after, upto, began, PAGE_OBJECTS
         ):
             for copy in page:
-                locator = copy.locator or copy.key
-                if locator not in listed and await self._stores[name].stat(locator) is None:
+                locator = lies_at(store, copy)
+                if locator not in listed and await store.stat(locator) is None:
                     compared.missing.append(copy)
             after = page[-1].key
 
@@ -134,10 +139,10 @@ async def _pages(store: Store) -> AsyncIterator[list[Stat]]:
         yield page
 
 
-def _look_again(tx: Tx, store: str, locator: str) -> None:
+def _look_again(tx: Tx, store: str, locator: str, key: str | None) -> None:
     """There is no orphan of this name any more; what is recorded there is made sure of."""
     orphan_rows.forget(tx, store, locator)
-    for key in copies.keys_at(tx, store, locator):
-        copies.doubt_at(tx, store, key, GONE)
-    for key in sidecars.keys_at(tx, store, locator):
-        sidecar_work.write_again_at(tx, store, key)
+    for known in copies.keys_at(tx, store, locator, key):
+        copies.doubt_at(tx, store, known, GONE)
+    for known in sidecars.keys_at(tx, store, locator, key):
+        sidecar_work.write_again_at(tx, store, known)

@@ -43,6 +43,14 @@ class Tally(Leftovers):
     bytes_read: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An object of the store."""
+
+    place: Place
+    locator: str
+
+
 class Rebuild:
     """One rebuild, from one store into one catalog. The store is read, and nothing else."""
 
@@ -75,11 +83,12 @@ class Rebuild:
 
     async def _sidecars(self) -> AsyncGenerator[str, None]:
         """Every key in the store that a sidecar could have."""
-        layouts = _layouts(self._rule)
+        layouts, spelling = _layouts(self._rule), self._store.caps.spelling
         for folder in _outermost({folder for layout in layouts for folder in layout.folders()}):
-            async for stat in self._store.list(folder):
-                if any(layout.could_make(stat.locator) for layout in layouts):
-                    yield stat.locator
+            async for stat in self._store.list(spelling.locator_of(folder)):
+                key = spelling.key_of(stat.locator)
+                if key is not None and any(layout.could_make(key) for layout in layouts):
+                    yield key
 
     async def _check_alike(self, track: Track) -> None:
         key = self._rule.sidecar_key(track)
@@ -110,14 +119,21 @@ class Rebuild:
         parsed, data = await self._parsed(key)
         async with self._turns.setdefault(parsed.form.key, asyncio.Lock()):
             record = record_of(parsed, await self._blob(parsed.form))
-            place = Place(self._store.name, parsed.form.key)
-            written = key if sidecar_bytes(record, place.key, public=False) == data else None
-            is_new = await self._catalog.write(_write, record, place, written, self._rules)
+            here = self._found(parsed.form.key)
+            is_ours = sidecar_bytes(record, here.place.key, public=False) == data
+            beside = self._found(key) if is_ours else None
+            is_new = await self._catalog.write(_write, record, here, beside, self._rules)
         counted = self.tally.taken if is_new else self.tally.there
         counted[record.subject.kind] += 1
 
+    def _found(self, key: str) -> _Found:
+        return _Found(Place(self._store.name, key), self._locator(key))
+
+    def _locator(self, key: str) -> str:
+        return self._store.caps.spelling.locator_of(key)
+
     async def _parsed(self, key: str) -> tuple[Parsed, bytes]:
-        whole = await read_sidecar(self._store, key)
+        whole = await read_sidecar(self._store, self._locator(key))
         return parse(whole), whole
 
     async def _blob(self, form: Form) -> Blob:
@@ -140,7 +156,7 @@ class Rebuild:
     async def _hashed(self, key: str) -> Fingerprint:
         hasher = Hasher()
         try:
-            async with aclosing(self._store.open(key)) as pieces:
+            async with aclosing(self._store.open(self._locator(key))) as pieces:
                 async for piece in pieces:
                     hasher.update(piece)
         except NotFound:
@@ -185,20 +201,22 @@ def _proven(tx: Tx, digest: Digest, place: Place) -> Blob | None:
     return blob if any(copy.state is CopyState.PRESENT for copy in here) else None
 
 
-def _write(tx: Tx, record: Record, place: Place, sidecar: str | None, rules: Rules) -> bool:
-    """Takes what a sidecar tells of, with the copy at that place; answers whether it is new.
+def _write(tx: Tx, record: Record, sound: _Found, sidecar: _Found | None, rules: Rules) -> bool:
+    """Takes what a sidecar tells of, with the copy that was found; answers whether it is new.
 
-    `sidecar` is its key, if it is as we would write it. Raises `Conflict`, `IdTaken`, `PathTaken`.
+    `sidecar` is where it lies, if it is as we would write it. Raises `Conflict`, `IdTaken`,
+    `PathTaken`.
     """
     blobs.ensure(tx, record.blob)
     if isinstance(record, TrackRecord):
         is_new = _write_track(tx, record)
     else:
         is_new = restoring.add_segment(tx, record)
-    record_read(tx, record.blob, place, place.key)
+    record_read(tx, record.blob, sound.place, sound.locator)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     if sidecar is not None:
-        sidecar_work.found_written(tx, place.store, sidecar, record.revision)
+        beside = sidecar.place
+        sidecar_work.found_written(tx, beside.store, beside.key, sidecar.locator, record.revision)
     return is_new
 
 

@@ -25,7 +25,7 @@ from soundkeep.copies.copying import Copier
 from soundkeep.copies.outages import Outages
 from soundkeep.errors import SoundkeepError, StoreError
 from soundkeep.model import Copy
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 PAGE_COPIES = 1000
 TURN_SECONDS = 300.0  # longer than a copy takes to be read
@@ -189,7 +189,7 @@ class Scrubber:
 
     async def _stat(self, store: Store, copy: Copy, size_bytes: int) -> str | None:
         """What a look from outside tells. A checksum that the store computed is a proof."""
-        stat = await store.stat(copy.locator or copy.key)
+        stat = await store.stat(lies_at(store, copy))
         if stat is None:
             return "it is not there"
         if stat.size_bytes != size_bytes:

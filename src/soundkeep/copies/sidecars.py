@@ -19,7 +19,7 @@ from soundkeep.catalog.subjects import Record
 from soundkeep.copies.sidecar_form import MEDIA_TYPE, sidecar_bytes
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.model import Sidecar, Subject
-from soundkeep.stores.interface import Key, Store
+from soundkeep.stores.interface import Key, Store, lies_at
 from soundkeep.stores.sources import BytesSource
 
 
@@ -79,7 +79,7 @@ def _may_describe(sidecar: Sidecar, record: Record) -> bool:
 
 async def _delete(store: Store, sidecar: Sidecar) -> None:
     """Also one that was never noted as written: who wrote it may have died before that."""
-    locator = sidecar.locator or sidecar.key
+    locator = lies_at(store, sidecar)
     await store.delete(locator)
     if await store.stat(locator) is not None:
         raise Unavailable(f"{store.name} still shows {sidecar.key} after deleting it")

@@ -147,7 +147,8 @@ class Adopter:
     async def take(self, what: Adoption, found: Stat) -> Became:
         """Adopts one object. Raises the `SoundkeepError` that says why it cannot be; then nothing
         was recorded."""
-        if not await self._catalog.read(orphans.unknown, what.store, [found.locator]):
+        key_of = self._stores[what.store].caps.spelling.key_of
+        if not await self._catalog.read(orphans.unknown, what.store, [found.locator], key_of):
             return Became.THERE
         told = await self._told(what, found.locator)
         if found.size_bytes > self._file_bytes:
@@ -165,8 +166,8 @@ class Adopter:
 
     async def _adopt(self, what: Adoption, locator: str, told: _Told, landed: Landed) -> Became:
         blob = await known_or_examined(self._catalog, self._examiner, landed)
-        rule = self._rules[what.store]
-        found = _Found(locator, told.new, blob, rule, self._stores[what.store].caps.lists)
+        key = self._key(what, locator) if self._stores[what.store].caps.lists else None
+        found = _Found(locator, key, told.new, blob, self._rules[what.store])
         return await self._catalog.write(_write, found, self._all_rules)
 
     # --- finding ----------------------------------------------------------------------------
@@ -191,13 +192,18 @@ class Adopter:
 
     # --- what it is called ------------------------------------------------------------------
 
-    async def _told(self, what: Adoption, key: str) -> _Told:
+    def _key(self, what: Adoption, locator: str) -> str:
+        """The key under which a put would have laid it there; a name that no put gives is one."""
+        key = self._stores[what.store].caps.spelling.key_of(locator)
+        return locator if key is None else key
+
+    async def _told(self, what: Adoption, locator: str) -> _Told:
         """Raises `BadInput` for a key that nothing here can have, and for JSON that is none."""
-        rule = self._rules[what.store]
+        rule, key = self._rules[what.store], self._key(what, locator)
         str(Key(key))
         words = rule.layout.words_of(key)
         told = _by_key(what, rule, key, words)
-        for beside in _beside(what, key, words):
+        for beside in self._beside(what, locator, words):
             try:
                 data = await read_sidecar(self._stores[what.store], beside)
             except NotFound:
@@ -207,6 +213,14 @@ class Adopter:
             except BadInput as error:
                 raise BadMetadata(f"the JSON beside it, {beside}: {error}") from None
         return told
+
+    def _beside(self, what: Adoption, locator: str, words: Mapping[str, str]) -> list[str]:
+        """Where the JSON of this object may lie: where the layout says, else under its own name."""
+        by_layout = what.sidecars.filled(words) if what.sidecars is not None else None
+        by_name = str(PurePosixPath(locator).with_suffix(JSON))
+        if by_layout is None:
+            return [by_name]
+        return [self._stores[what.store].caps.spelling.locator_of(str(by_layout)), by_name]
 
 
 def _by_key(what: Adoption, rule: StoreRule, key: str, words: Mapping[str, str]) -> _Told:
@@ -219,13 +233,6 @@ def _by_key(what: Adoption, rule: StoreRule, key: str, words: Mapping[str, str])
         visibility=visibility,
     )
     return _Told(new, Digest.parse(digest) if digest is not None else None)
-
-
-def _beside(what: Adoption, key: str, words: Mapping[str, str]) -> list[str]:
-    """Where the JSON of this object may lie: where the layout says, else under its own name."""
-    by_layout = what.sidecars.filled(words) if what.sidecars is not None else None
-    by_name = str(PurePosixPath(key).with_suffix(JSON))
-    return [str(by_layout), by_name] if by_layout is not None else [by_name]
 
 
 def _by_sidecar(told: _Told, data: bytes) -> _Told:
@@ -267,13 +274,13 @@ class _Found:
     """An object that was read."""
 
     locator: str
+    key: str | None  # None where keys tell nothing: the layout's is as good as any
     new: NewTrack
     blob: Blob
     rule: StoreRule
-    has_keys: bool  # where locators are no keys, the layout's is as good as any
 
     def place(self, track: Track) -> Place:
-        key = self.locator if self.has_keys else str(self.rule.layout.key(self.blob, track))
+        key = str(self.rule.layout.key(self.blob, track)) if self.key is None else self.key
         return Place(self.rule.name, key)
 
 

@@ -1,8 +1,9 @@
 """What a foreign table says of a track's copies: none of it is believed, and all is looked at.
 
 Each claimed copy enters as `doubted`, once the track's digest is known: the worker re-reads it, and
-writes it anew if it is not there whole. Its key is the one in the table's address, where that lies
-under the store's `public_url`, else the one that the store's layout gives.
+writes it if nothing is there. If another sound is, the claim is not true: that sound stays, and the
+copy says so. Its key is the one in the table's address, where that lies under the store's
+`public_url`, else the one that the store's layout gives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from soundkeep.copies import planning, syncing
 from soundkeep.copies.placement import Rules, StoreRule
 from soundkeep.errors import Conflict, NoSuchTrack
 from soundkeep.model import Lane, Track
-from soundkeep.stores.interface import Key
+from soundkeep.stores.interface import Key, Spelling
 
 WHY = "claimed by a table; nobody has looked yet"
 
@@ -29,6 +30,7 @@ class Claims:
 
     stores: Mapping[str, str]  # theirs to ours
     public_urls: Mapping[str, str | None]  # by our names
+    spellings: Mapping[str, Spelling]  # likewise
 
     def named(self, said: Mapping[str, object]) -> list[str]:
         """Our stores of which a line says that they have the track."""
@@ -59,12 +61,13 @@ def _claim_in(
     refusal = syncing.refusal_to_push(track, rule, rules.drained)
     if refusal is not None:
         raise refusal
-    digest, key = track.blob.digest, _key(track, rule, urls, claims)
+    locator = _locator(rule, urls, claims)
+    digest, key = track.blob.digest, _key(track, rule, locator, claims)
     held = {(copy.store, copy.key) for copy in copies.of_blob(tx, digest)}
     is_new = (rule.name, key) not in held
     if is_new and not copies.unknown_keys(tx, rule.name, [key]):
         raise Conflict(f"the catalog has another sound at {key} in {rule.name}")
-    copies.claim_to_be_there(tx, digest, Place(rule.name, key), WHY)
+    copies.claim_to_be_there(tx, digest, Place(rule.name, key), locator, WHY)
     if track.own_keys.get(rule.name) == key:
         return track
     names_before = tracks.naming(tx, digest)
@@ -74,9 +77,18 @@ def _claim_in(
     return track
 
 
-def _key(track: Track, rule: StoreRule, urls: Collection[str], claims: Claims) -> str:
+def _locator(rule: StoreRule, urls: Collection[str], claims: Claims) -> str | None:
+    """What the store calls it, by an address of the table."""
     public_url = claims.public_urls.get(rule.name)
     for url in urls if public_url else ():
         if url.startswith(f"{public_url}/"):
-            return str(Key(unquote(url.removeprefix(f"{public_url}/").partition("?")[0])))
-    return str(rule.key(track.blob, track))
+            return unquote(url.removeprefix(f"{public_url}/").partition("?")[0])
+    return None
+
+
+def _key(track: Track, rule: StoreRule, locator: str | None, claims: Claims) -> str:
+    """Raises `BadPath`."""
+    if locator is None:
+        return str(rule.key(track.blob, track))
+    key = claims.spellings[rule.name].key_of(locator)
+    return str(Key(locator if key is None else key))

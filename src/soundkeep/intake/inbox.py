@@ -15,7 +15,7 @@ from soundkeep.catalog import copies
 from soundkeep.catalog.database import Catalog
 from soundkeep.errors import CatalogUnavailable, DiskFull
 from soundkeep.intake.spool import Landed, Spool
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 ABANDONED_AFTER = timedelta(hours=1)  # an upload that takes longer than this is not in order
 PAGE = 500
@@ -29,7 +29,7 @@ async def name_losses(catalog: Catalog, inbox: Store) -> int:
     while page := await catalog.read(copies.in_store, inbox.name, after, PAGE):
         after = page[-1].id
         for copy in page:
-            if await inbox.stat(copy.locator or copy.key) is None:
+            if await inbox.stat(lies_at(inbox, copy)) is None:
                 lost += await catalog.write(
                     copies.doubt, copy.id, f"{inbox.name} has lost it: its disk is not what it was"
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from soundkeep.digest import chunk_span
 from soundkeep.errors import StoreError, Truncated, Unavailable
 from soundkeep.model import Blob, Copy
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 from soundkeep.stores.waits import Waits
 
 
@@ -20,7 +20,7 @@ class Feed:
         self._index = first
         start, _ = chunk_span(first, blob.size_bytes)
         _, stop = chunk_span(last - 1, blob.size_bytes)
-        self._pieces = store.open(copy.locator or copy.key, start, stop)
+        self._pieces = store.open(lies_at(store, copy), start, stop)
         self._waits = Waits(stall_seconds, f"nothing came for {stall_seconds:g} s")
         self._over = b""  # what came with the chunk before and belongs to the next
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from soundkeep.model import Copy, CopyState
 from soundkeep.settings import INBOX_PREFIX
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 UNWELL_SECONDS = 10.0
 
@@ -48,8 +48,10 @@ class Order:
     def best_file(self, copies: Iterable[Copy]) -> tuple[Copy, str] | None:
         """The best copy, if that is a file of this machine."""
         best = next(iter(self.sort(copies)), None)
-        path = self.path(best.store, best.locator or best.key) if best else None
-        return (best, str(path)) if best and path else None
+        if best is None:
+            return None
+        path = self.path(best.store, lies_at(self._stores[best.store], best))
+        return (best, str(path)) if path else None
 
     def cost(self, copy: Copy) -> int:
         """0 for a file of this machine, 1 for anything that must be asked."""

@@ -35,7 +35,7 @@ from soundkeep.reading.pace import Paces
 from soundkeep.reading.stream import Stream
 from soundkeep.reading.trusted import Trust
 from soundkeep.settings.house import ReadingSettings
-from soundkeep.stores.interface import Bytes, Store
+from soundkeep.stores.interface import Bytes, Store, lies_at
 from soundkeep.writing import writing
 
 SPEAKS_AGAINST_THE_BYTES = (Corrupt, NotFound, Truncated)
@@ -150,4 +150,5 @@ class Reader:
 
     async def _is_absent(self, copy: Copy) -> bool:
         """Asked by `stat`, which makes sure that this is the store we mean; `probe` need not."""
-        return await self._stores[copy.store].stat(copy.locator or copy.key) is None
+        store = self._stores[copy.store]
+        return await store.stat(lies_at(store, copy)) is None

@@ -14,6 +14,10 @@ itself says that nothing is there; a store that cannot be asked raises `Unavaila
 `TimedOut`. A store that is not the one we mean (an unmounted directory, another bucket) raises
 `Misconfigured` from `probe`, and must never look like an empty one: see the marker below.
 
+**Keys and locators.** A locator is the store's own name for an object and opaque above it. Most
+stores take the key for it; one that cannot write every letter says in `caps.spelling` what a key
+becomes, so that an object can be found of which nothing but the key was ever noted.
+
 **Exact length or an error.** `open` yields exactly the bytes of the half-open range that the
 object has, and raises `Truncated` otherwise. It does not verify hashes: `reading` does, for
 every store alike.
@@ -34,7 +38,7 @@ with their cause kept. `NotFound` comes only from `open`, and from nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -80,6 +84,26 @@ class Key:
         return self.text
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a store writes keys: letter by letter, so that the beginning of a key gives the beginning
+    of its locator, and so that no two keys have one locator.
+
+    Where only the bytes tell the locator (a store without `lists`), a key gives one at which
+    nothing ever lies.
+    """
+
+    locator_of: Callable[[str], str] = _as_it_is
+    key_of: Callable[[str], str | None] = _as_it_is  # None: no put of any key gives this locator
+
+
+AS_IT_IS = Spelling()
+
+
 @dataclass(frozen=True, slots=True)
 class Caps:
     """What a store can do and will take. The rest of the system asks these, never the kind."""
@@ -94,6 +118,7 @@ class Caps:
     links: bool = False  # a first put may take over a local file without reading it
     max_bytes: int | None = None  # of one object
     types: frozenset[str] | None = None  # media types it takes, maybe as `audio/*`; None is all
+    spelling: Spelling = AS_IT_IS
 
     def within(self, max_bytes: int | None, types: Collection[str] | None) -> Caps:
         """The same with further limits, such as a bucket's own."""
@@ -192,7 +217,8 @@ class Store(Protocol):
         ...
 
     async def put(self, key: Key, source: Source) -> Receipt:
-        """Writes the whole object durably before it returns. The locator finds it from then on."""
+        """Writes the whole object durably before it returns. The locator finds it from then on; it
+        is the one that `caps.spelling` gives, unless the store has no `lists`."""
         ...
 
     async def stat(self, locator: str) -> Stat | None:
@@ -227,6 +253,22 @@ class Store(Protocol):
     async def close(self) -> None:
         """Gives back connections, threads and files. Calling it twice is fine."""
         ...
+
+
+class Recorded(Protocol):
+    """A row of the ledger about one object."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def locator(self) -> str | None:
+        """As the store told it; None if nobody heard."""
+        ...
+
+
+def lies_at(store: Store, row: Recorded) -> str:
+    """Where the object of a row lies, or would lie, in its store."""
+    return row.locator or store.caps.spelling.locator_of(row.key)
 
 
 @runtime_checkable

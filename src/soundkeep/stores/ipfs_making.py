@@ -19,6 +19,7 @@ from soundkeep.settings.ipfs import (
     PinataLegacySettings,
     PinataSettings,
     PinningServiceSettings,
+    ProviderSettings,
 )
 from soundkeep.settings.secrets import reveal_if_set
 from soundkeep.stores.http_service import Phases
@@ -55,6 +56,31 @@ def ipfs_store(
     )
 
 
+def accounts(settings: IpfsStoreSettings) -> frozenset[object]:
+    """Where its providers that are on keep their pins. Each holds a secret: compare them, and show
+    none."""
+    kept = (_account(settings.network, provider) for provider in settings.providers)
+    return frozenset(account for account in kept if account is not None)
+
+
+def _account(network: str, provider: ProviderSettings) -> object:
+    """None if it is off. A node has one set of pins, whoever asks; Pinata has one for each network
+    of an account, whichever of its two APIs is asked."""
+    headers = _credential(provider)
+    if headers is None:
+        return None
+    url, credential = provider.url.rstrip("/").lower(), frozenset(headers.items())
+    match provider:
+        case KuboSettings():
+            return "kubo", url
+        case PinataSettings():
+            return "pinata", network, url, credential
+        case PinataLegacySettings():
+            return "pinata", "public", url, credential
+        case PinningServiceSettings():
+            return "pinning", url, credential
+
+
 def _phases(settings: IpfsStoreSettings) -> Phases:
     """Each provider gets its share of the time for a put, so that one that is silent does not use
     up that of the next."""
@@ -74,10 +100,7 @@ class _Making:
     services: list[PinningService] = field(default_factory=list)
     readers: list[Reader] = field(default_factory=list)
 
-    def add(
-        self,
-        provider: KuboSettings | PinataSettings | PinataLegacySettings | PinningServiceSettings,
-    ) -> None:
+    def add(self, provider: ProviderSettings) -> None:
         headers = _credential(provider)
         if headers is None:
             return
@@ -127,9 +150,7 @@ class _Making:
         self.readers.append(Gateway(who, settings.gateway, self.phases, headers))
 
 
-def _credential(
-    provider: KuboSettings | PinataSettings | PinataLegacySettings | PinningServiceSettings,
-) -> dict[str, str] | None:
+def _credential(provider: ProviderSettings) -> dict[str, str] | None:
     """The headers that let us in; None if what is named is empty."""
     if isinstance(provider, KuboSettings) and provider.password is not None:
         password = reveal_if_set(provider.password)

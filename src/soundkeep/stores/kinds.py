@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from soundkeep.errors import SettingsError
 from soundkeep.settings.addresses import database_url
 from soundkeep.settings.buckets import CloudStoreSettings, S3StoreSettings, SupabaseStoreSettings
 from soundkeep.settings.ipfs import IpfsStoreSettings
@@ -36,6 +38,21 @@ class Place:
 def make_store(name: str, settings: StoreSettings, *, data: Path, catalog_url: str) -> Store:
     """The store as set, without anything around it. It touches nothing until it is used."""
     return KINDS[settings.kind](name, settings, Place(data, catalog_url))
+
+
+def check_apart(tables: Mapping[str, StoreSettings]) -> None:
+    """Raises `SettingsError` for two stores that would remove what the other needs: IPFS has no
+    folders, so that two in one account have the same pins."""
+    several = [(name, table) for name, table in tables.items() if table.kind == "ipfs"]
+    for (name, table), (other, its_table) in combinations(several, 2):
+        from soundkeep.stores.ipfs_making import accounts  # noqa: PLC0415 - as below
+
+        if accounts(table) & accounts(its_table):
+            raise SettingsError(
+                f"stores.{name} and stores.{other} pin in the same account of IPFS: what one lets "
+                "go the other would lose. Make one store of them, or give each an account or node "
+                "of its own"
+            )
 
 
 def memory(name: str, settings: MemoryStoreSettings, place: Place) -> Store:

@@ -44,7 +44,7 @@ from soundkeep.stores.interface import (
 )
 from soundkeep.stores.pieces import check_fits, exactly
 from soundkeep.stores.supabase_listing import Listing
-from soundkeep.stores.supabase_requests import Requests, name_of, spelled
+from soundkeep.stores.supabase_requests import SPELLING, Requests, name_of, spelled
 from soundkeep.stores.supabase_uploads import CHUNK_BYTES, Uploads
 
 SERVICE_PATH = "/storage/v1"
@@ -93,7 +93,9 @@ class SupabaseStore:
         types: frozenset[str] | None = None,
     ) -> None:
         self.name = name
-        self.caps = Caps(signs=True, public=public, max_bytes=max_bytes, types=types)
+        self.caps = Caps(
+            signs=True, public=public, max_bytes=max_bytes, types=types, spelling=SPELLING
+        )
         self._set = self.caps  # what was set, before the bucket was asked
         self._limits: Limits | None = None
         self._single_put_bytes = single_put_bytes

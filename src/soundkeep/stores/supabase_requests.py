@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 from aiohttp import ClientResponse, ClientSession, ClientTimeout
@@ -32,6 +32,7 @@ from soundkeep.stores.http_service import (
     start_of,
     translated,
 )
+from soundkeep.stores.interface import Spelling
 from soundkeep.stores.supabase_errors import NOT_SUPABASE, Refusal
 
 ERROR_BYTES = 16 * 1024
@@ -45,6 +46,18 @@ _TO_SPELL_IN_A_LOCATOR = re.compile(r"[^A-Za-z0-9_/!.*'() &$=@;:+,?-]")
 def spelled(key: str) -> str:
     """The name under which a key lies there."""
     return _TO_SPELL.sub(_in_hex, key)
+
+
+def key_of(name: str) -> str | None:
+    """The key that is spelled so; None for a name that somebody else chose."""
+    try:
+        key = unquote(name.replace("=", "%"), errors="strict")
+    except UnicodeDecodeError:
+        return None
+    return key if spelled(key) == name else None
+
+
+SPELLING = Spelling(spelled, key_of)
 
 
 def name_of(locator: str) -> str:

@@ -202,6 +202,25 @@ class StoreContract:
         for receipt, data in put:
             assert await read(store, receipt.locator) == data
 
+    async def test_a_key_tells_where_its_object_will_lie(self, store: Store) -> None:
+        if not store.caps.lists:
+            return
+        spelling = store.caps.spelling
+        for segment in (*ODD_SEGMENTS, "a=b", "a=3Db", "a=C3=A4"):
+            key = str(self.key(f"told/{segment}"))
+            receipt, data = await self.put(store, f"told/{segment}", 20)
+            assert spelling.locator_of(key) == receipt.locator
+            assert spelling.key_of(receipt.locator) == key
+            assert await read(store, spelling.locator_of(key)) == data
+
+    async def test_the_beginning_of_a_key_tells_how_its_locator_begins(self, store: Store) -> None:
+        if not store.caps.lists:
+            return
+        receipt, _ = await self.put(store, "in=Grüße/x", 1)
+        await self.put(store, "in=Gr/x", 1)
+        folder = store.caps.spelling.locator_of(f"{self.prefix}in=Grüße/")
+        assert await listed(store, folder) == [receipt.locator]
+
     async def test_the_longest_key_is_taken(self, store: Store) -> None:
         room = 1024 - len(f"{self.prefix}{'y' * 255}/".encode())
         receipt, data = await self.put(store, f"{'y' * 255}/" + _long_name(room), 20)
@@ -326,7 +345,7 @@ class StoreContract:
 
     async def holds_nothing(self, store: Store, name: str) -> None:
         """Nothing is visible there, as far as a key tells where to look."""
-        locator = str(self.key(name))
+        locator = store.caps.spelling.locator_of(str(self.key(name)))
         if store.caps.lists:
             assert await listed(store, locator) == []
         assert await store.stat(locator) is None

@@ -83,8 +83,9 @@ class _Remembering(Wrapped):
     tidying: AsyncExitStack
 
     async def put(self, key: Key, source: Source) -> Receipt:
-        self.tidying.push_async_callback(self.inner.delete, str(key))
+        told = self.caps.spelling.locator_of(str(key))
+        self.tidying.push_async_callback(self.inner.delete, told)
         receipt = await self.inner.put(key, source)
-        if receipt.locator != str(key):
+        if receipt.locator != told:
             self.tidying.push_async_callback(self.inner.delete, receipt.locator)
         return receipt

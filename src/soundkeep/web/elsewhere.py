@@ -16,7 +16,7 @@ import structlog
 from soundkeep.copies.fronts import Front, Fronts
 from soundkeep.errors import StoreError
 from soundkeep.model import Copy, Track
-from soundkeep.stores.interface import Store
+from soundkeep.stores.interface import Store, lies_at
 
 # Long enough for a sound that is paused on the way; a listener who comes back later asks again.
 SIGNED_FOR = timedelta(hours=1)
@@ -78,9 +78,9 @@ class Elsewhere:
         if target.url is not None:
             return Address(target.url, None)
         expires_at = time.time() + SIGNED_FOR.total_seconds()
-        store, locator = self._stores[target.front.name], target.copy.locator or target.copy.key
+        store = self._stores[target.front.name]
         try:
-            url = await store.sign(locator, SIGNED_FOR)
+            url = await store.sign(lies_at(store, target.copy), SIGNED_FOR)
         except StoreError as error:
             log.info("not signed", store=store.name, code=error.code, why=str(error))
             return None

@@ -1,0 +1,126 @@
+"""A table claims that a copy lies where another sound does: that one is never lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from copies.bench import RULES, Bench, opened
+from reading.stage import noise
+from soundkeep.catalog import copies
+from soundkeep.catalog.copies import Place
+from soundkeep.digest import CHUNK_BYTES
+from soundkeep.errors import NotFound
+from soundkeep.intake import recording
+from soundkeep.model import Blob, Chore, CopyState, Wish
+from soundkeep.stores.interface import Key
+from soundkeep.testing.expecting import fails_with
+from soundkeep.testing.expecting import read as read_in
+from soundkeep.testing.faulty import Fault
+from soundkeep.testing.sources import BytesSource
+
+CONTENT = noise(2 * CHUNK_BYTES)
+KEY = "old/tune.mp3"
+OTHERS = {
+    "of the same length": noise(2 * CHUNK_BYTES, seed=5),
+    "that begins alike": CONTENT[:-1] + b"\0",
+    "that is a part of it": CONTENT[:CHUNK_BYTES],
+    "that goes on": CONTENT + b"\0",
+    "that is empty": b"",
+}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with opened(tmp_path) as bench:
+        yield bench
+
+
+async def claimed(bench: Bench, there: bytes | None) -> Blob:
+    """A blob in `disk` and `backup` of which a table says that `one` has it, too."""
+    if there is not None:
+        await bench.stage.stores["one"].put(Key(KEY), BytesSource(there))
+    track = await bench.stage.add(CONTENT, "disk", "backup")
+    await bench.stage.catalog.write(
+        copies.claim_to_be_there, track.blob.digest, Place("one", KEY), KEY, "a table says so"
+    )
+    return track.blob
+
+
+async def lies(bench: Bench) -> bytes:
+    return await read_in(bench.stage.stores["one"].inner, KEY)
+
+
+@pytest.mark.parametrize("how", OTHERS)
+async def test_another_sound_at_a_claimed_key_stays_and_the_person_is_told(
+    bench: Bench, how: str
+) -> None:
+    blob = await claimed(bench, OTHERS[how])
+    assert not await bench.work(Chore.VERIFY, "one")
+    copy = await bench.copy(blob, "one")
+    assert (copy.state, copy.verified_at) == (CopyState.DOUBTED, None)
+    assert copy.last_error is not None
+    assert copy.last_error.startswith("claim_not_true: another sound lies at old/tune.mp3 in one")
+    assert "soundkeep sync TRACK --store one --delete" in copy.last_error
+    assert await lies(bench) == OTHERS[how]
+
+
+async def test_once_the_other_sound_is_moved_away_the_copy_is_written(bench: Bench) -> None:
+    blob = await claimed(bench, OTHERS["that goes on"])
+    assert not await bench.work(Chore.VERIFY, "one")
+    await bench.stage.stores["one"].inner.delete(KEY)
+    assert await bench.work_again(Chore.VERIFY, "one")
+    assert (await bench.copy(blob, "one")).state is CopyState.PRESENT
+    assert await lies(bench) == CONTENT
+
+
+async def test_a_claim_that_is_taken_back_leaves_the_other_sound_there(bench: Bench) -> None:
+    other = OTHERS["of the same length"]
+    blob = await claimed(bench, other)
+    await bench.stage.catalog.write(copies.wish, await bench.copy(blob, "one"), Wish.LEAVE)
+    assert await bench.work(Chore.LEAVE, "one")
+    assert await bench.work(Chore.DROP, "one")
+    assert await lies(bench) == other
+    held = await bench.stage.catalog.read(copies.of_blob, blob.digest)
+    assert "one" not in {copy.store for copy in held}
+
+
+async def test_a_track_deleted_before_anybody_looked_takes_no_other_sound_along(
+    bench: Bench,
+) -> None:
+    other = OTHERS["that begins alike"]
+    await claimed(bench, other)
+    await bench.stage.catalog.write(recording.remove, "sound", RULES)
+    assert await bench.work(Chore.DROP, "one")
+    assert await lies(bench) == other
+
+
+async def test_what_is_there_as_claimed_goes_with_its_track(bench: Bench) -> None:
+    await claimed(bench, CONTENT)
+    await bench.stage.catalog.write(recording.remove, "sound", RULES)
+    assert await bench.work(Chore.DROP, "one")
+    await fails_with(NotFound, lies(bench))
+
+
+async def test_a_body_that_breaks_off_says_nothing_of_whose_it_is(bench: Bench) -> None:
+    blob = await claimed(bench, CONTENT)
+    one = bench.stage.stores["one"]
+    one.break_with(Fault.truncating(at=CHUNK_BYTES), verbs={"open"})
+    assert not await bench.work(Chore.VERIFY, "one")
+    copy = await bench.copy(blob, "one")
+    assert copy.last_error is not None
+    assert copy.last_error.startswith("store_truncated")
+    one.heal()
+    assert await bench.work_again(Chore.VERIFY, "one")
+    assert one.calls.count("put") == 1, "it is as it was claimed, and was not written"
+
+
+async def test_a_copy_that_was_ours_once_is_repaired_whatever_lies_there(bench: Bench) -> None:
+    blob = await claimed(bench, CONTENT)
+    assert await bench.work(Chore.VERIFY, "one")
+    await bench.stage.stores["one"].put(Key(KEY), BytesSource(OTHERS["that goes on"]))
+    await bench.stage.catalog.write(copies.doubt, (await bench.copy(blob, "one")).id, "a test")
+    assert await bench.work(Chore.VERIFY, "one")
+    assert await lies(bench) == CONTENT
