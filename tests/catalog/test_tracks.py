@@ -169,7 +169,7 @@ async def test_a_receipt_keeps_what_was_confirmed_and_forgets_what_is_void(
     confirmed = await catalog.read(tracks.removed_at, ["one", "o\0"])
     assert confirmed.keys() == {("one", "mirror")}
 
-    await catalog.write(lambda tx: tracks.forget_removals(tx, "one", pending=True))
+    await catalog.write(tracks.forget_pending, "one")
     receipt = await catalog.read(tracks.receipt, "one")
     assert receipt is not None
     assert (receipt.deleted_at, receipt.complete) == (None, True)
@@ -181,7 +181,7 @@ async def test_a_receipt_keeps_what_was_confirmed_and_forgets_what_is_void(
     assert await catalog.read(tracks.removed_at, ["one"]) == confirmed, "a time is never rewritten"
 
     stores = ("cdn", "mirror", "disk")
-    await catalog.write(lambda tx: tracks.forget_removals(tx, "one", stores=stores))
+    await catalog.write(tracks.forget_removals_in, "one", stores)
     assert await catalog.read(tracks.receipt, "one") is None
     other = await catalog.read(tracks.receipt, "two")
     assert other is not None

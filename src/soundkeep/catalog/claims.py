@@ -249,11 +249,21 @@ def release_dead_holders(tx: Tx, table: Table, host: str) -> int:
 
 def make_due(tx: Tx, table: Table, which: ColumnElement[bool]) -> int:
     """Makes rows that wait due now, without touching any that is leased; answers how many."""
+    return run_due(tx, making_due(table, which), {})
+
+
+def making_due(table: Table, which: ColumnElement[bool]) -> Update:
+    """The statement of `make_due`, for `run_due`. To be made once where it is often run."""
     waiting = and_(
         table.c.chore.is_not(None), table.c.lease_token.is_(None), table.c.due_at > now()
     )
+    return update(table).where(waiting, which).values(due_at=now())
+
+
+def run_due(tx: Tx, statement: Update, given: Mapping[str, object]) -> int:
+    """Runs what `making_due` made; `given` are the parameters of its condition."""
     tx.wakes = True
-    return tx.run(update(table).where(waiting, which).values(due_at=now())).rowcount
+    return tx.run(statement, given).rowcount
 
 
 def holder_name(host: str) -> str:

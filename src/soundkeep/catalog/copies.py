@@ -43,6 +43,15 @@ _RECORD_PRESENT = (
     .values(since=now(), verified_at=now(), due_at=now() + bindparam("due_in"))
     .returning(copies.c.id)
 )
+_OUTSIDE_INBOXES: ColumnElement[bool] = ~copies.c.store.startswith(INBOX_PREFIX)
+_DUE_THERE = claims.making_due(
+    copies,
+    and_(
+        _OUTSIDE_INBOXES,
+        copies.c.store == bindparam("of_store"),
+        copies.c.digest == bindparam("raw"),
+    ),
+)
 _HELD = select(copies.c.store, copies.c.key, copies.c.digest).where(
     tuple_(copies.c.store, copies.c.key).in_(bindparam("places", expanding=True))
 )
@@ -281,7 +290,9 @@ def is_inbox(store: str) -> bool:
 def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -> int:
     """Makes waiting rows due at once: of a store that is back, of one blob, or all. (What lingers
     in an inbox does not wait for anybody.)"""
-    which: ColumnElement[bool] = ~copies.c.store.startswith(INBOX_PREFIX)
+    if store is not None and digest is not None:
+        return claims.run_due(tx, _DUE_THERE, {"of_store": store, "raw": digest.raw})
+    which = _OUTSIDE_INBOXES
     if store is not None:
         which = and_(which, copies.c.store == store)
     if digest is not None:

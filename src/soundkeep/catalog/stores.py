@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import and_, delete, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import AnyRow
@@ -18,6 +18,7 @@ from soundkeep.model import StoreState
 
 # Made once: asked very often.
 _OUT = select(stores.c.name).where(stores.c.opened_at.is_not(None))
+_OPENED_AT = select(stores.c.opened_at).where(stores.c.name == bindparam("of_store"))
 _DRAINING = select(stores.c.name).where(stores.c.draining_at.is_not(None))
 
 
@@ -101,8 +102,7 @@ def close_circuit(tx: Tx, name: str) -> bool:
 
 def is_out(tx: Tx, name: str) -> bool:
     """Whether the store's circuit is open."""
-    opened = select(stores.c.opened_at).where(stores.c.name == name)
-    return tx.run(opened).scalar_one_or_none() is not None
+    return tx.run(_OPENED_AT, {"of_store": name}).scalar_one_or_none() is not None
 
 
 def out(tx: Tx) -> frozenset[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.answers import Receipt, Removal, RemovalLine
@@ -72,6 +72,17 @@ _ASK = (
     update(tracks)
     .where(tracks.c.id == bindparam("track_id"))
     .values(asked=bindparam("all_asked"), revision=tracks.c.revision + 1)
+    .returning(tracks.c.revision)
+)
+_RECEIPT = removals.c.track_id == bindparam("of_track")
+_FORGET_IN = delete(removals).where(
+    _RECEIPT, removals.c.store.in_(bindparam("stores", expanding=True))
+)
+_FORGET_PENDING = delete(removals).where(_RECEIPT, removals.c.outcome == Removal.PENDING.value)
+_CONFIRM_SETTLED = (
+    update(removals)
+    .where(_RECEIPT, removals.c.confirmed_at.is_(None), removals.c.outcome != Removal.PENDING.value)
+    .values(confirmed_at=now())
 )
 _ADD = insert(tracks).values(created_at=now()).returning(tracks.c.created_at)
 
@@ -160,9 +171,7 @@ def change(
 
 def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
     """Remembers what a person asked for of the track in a store, at its next revision."""
-    asked = {**track.asked, store: what}
-    tx.run(_ASK, {"track_id": track.id, "all_asked": json.dumps(asked)})
-    return _found(tx, track.id)
+    return _asked(tx, track, {**track.asked, store: what})
 
 
 def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
@@ -176,8 +185,12 @@ def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
 def unask(tx: Tx, track: Track, stores: Collection[str]) -> Track:
     """Forgets what was asked for of the track in these stores, at its next revision."""
     asked = {store: what for store, what in track.asked.items() if store not in stores}
-    tx.run(_ASK, {"track_id": track.id, "all_asked": json.dumps(asked)})
-    return _found(tx, track.id)
+    return _asked(tx, track, asked)
+
+
+def _asked(tx: Tx, track: Track, asked: Mapping[str, Asked]) -> Track:
+    row = tx.run(_ASK, {"track_id": track.id, "all_asked": json.dumps(asked)}).one()
+    return replace(track, asked=asked, revision=row.revision)
 
 
 def rise(tx: Tx, track: Track) -> Track:
@@ -234,21 +247,17 @@ def note_removals(
     ]
     if rows:
         tx.run(insert(removals).values(confirmed_at=None), rows)
-    settled = removals.c.outcome != Removal.PENDING
-    which = and_(removals.c.track_id == track_id, removals.c.confirmed_at.is_(None))
-    tx.run(update(removals).where(which, settled).values(confirmed_at=now()))
+    tx.run(_CONFIRM_SETTLED, {"of_track": track_id})
 
 
-def forget_removals(
-    tx: Tx, track_id: str, *, stores: Collection[str] | None = None, pending: bool = False
-) -> None:
-    """Takes lines out of a track's receipt: those of some stores, or those still pending."""
-    which = removals.c.track_id == track_id
-    if stores is not None:
-        which = and_(which, removals.c.store.in_(sorted(stores)))
-    if pending:
-        which = and_(which, removals.c.outcome == Removal.PENDING.value)
-    tx.run(delete(removals).where(which))
+def forget_removals_in(tx: Tx, track_id: str, stores: Collection[str]) -> None:
+    """Takes the lines of some stores out of a track's receipt."""
+    tx.run(_FORGET_IN, {"of_track": track_id, "stores": sorted(stores)})
+
+
+def forget_pending(tx: Tx, track_id: str) -> None:
+    """Takes the lines that are still pending out of a track's receipt."""
+    tx.run(_FORGET_PENDING, {"of_track": track_id})
 
 
 def removed_at(tx: Tx, ids: Collection[str]) -> dict[tuple[str, str], float]:

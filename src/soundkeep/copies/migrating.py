@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from soundkeep.catalog import blobs, copies, copy_work, moving, tracks
+from soundkeep.catalog import copies, copy_work, moving
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.copy_work import Claimed
@@ -190,7 +190,7 @@ class Migrator:
 
     async def _ask(self, track: Track, route: _Route) -> Claimed | Outcome:
         return await self._catalog.write(
-            _ask, track.id, route, holder=self._holder, lease_seconds=self._lease_seconds
+            _ask, track, route, holder=self._holder, lease_seconds=self._lease_seconds
         )
 
 
@@ -295,7 +295,7 @@ class _Running:
                 self._much_later += 1
             return
         if asked is Outcome.THERE and self._move.delete_after:
-            withdrawn = await self._migrator._catalog.write(_withdraw, track.id, self._route)
+            withdrawn = await self._migrator._catalog.write(_withdraw, track, self._route)
             self.moved.withdrawn += withdrawn
         self._heard(track.blob.size_bytes)
 
@@ -332,15 +332,18 @@ def _look_page(
 
 
 def _ask(
-    tx: Tx, track_id: str, route: _Route, *, holder: str, lease_seconds: float
+    tx: Tx, known: Track, route: _Route, *, holder: str, lease_seconds: float
 ) -> Claimed | Outcome:
     """Asks for a track in the new store, and leases its copy if that is still to be made."""
-    track = tracks.find(tx, track_id)
+    track = syncing.taken(tx, known)
     if track is None:
         return Outcome.REFUSED  # deleted meanwhile
     target = route.target.name
-    if not _is_placed(tx, track, route):
-        syncing.ask(tx, track_id, Order(Operation.UPLOAD, (route.target,)), route.rules)
+    rules = planning.as_of(tx, route.rules)
+    if _is_placed(track, route, rules):
+        copies.due_now(tx, store=target, digest=track.blob.digest)
+    else:
+        syncing.ask_taken(tx, track, Order(Operation.UPLOAD, (route.target,)), rules)
     copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
     if copy is None:  # placed by new settings, whose pass over all blobs has not come to it
         planning.replan_one(tx, track.blob.digest, route.rules)
@@ -351,31 +354,26 @@ def _ask(
         return Outcome.THERE
     if store_rows.is_out(tx, target):
         return Outcome.WAITING
-    copies.due_now(tx, store=target, digest=track.blob.digest)
     leased = copy_work.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
     return leased or Outcome.WAITING
 
 
-def _withdraw(tx: Tx, track_id: str, route: _Route) -> bool:
+def _withdraw(tx: Tx, known: Track, route: _Route) -> bool:
     """Withdraws a track from the old store if the new one has it, and is to have it: whoever
     moves it the other way may have changed that."""
-    track = tracks.find(tx, track_id)
-    if track is None:
-        return False
-    blobs.take(tx, track.blob.digest)  # who moves it the other way waits, and then sees this
-    track = tracks.find(tx, track_id)
-    if track is None or not _is_placed(tx, track, route):
+    track = syncing.taken(tx, known)  # who moves it the other way waits, and then sees this
+    rules = planning.as_of(tx, route.rules)
+    if track is None or not _is_placed(track, route, rules):
         return False
     if not _is_there(_copy_there(track, route, copies.of_blob(tx, track.blob.digest))):
         return False
-    syncing.ask(tx, track_id, Order(Operation.DELETE, (route.source,)), route.rules)
+    syncing.ask_taken(tx, track, Order(Operation.DELETE, (route.source,)), rules)
     return True
 
 
-def _is_placed(tx: Tx, track: Track, route: _Route) -> bool:
+def _is_placed(track: Track, route: _Route, rules: Rules) -> bool:
     """Whether placement wants this track in the new store, whoever asked for it."""
-    where = Place(route.target.name, _key(track, route))
-    return where in place(track.blob, [track], planning.as_of(tx, route.rules))
+    return Place(route.target.name, _key(track, route)) in place(track.blob, [track], rules)
 
 
 def _copy_there(track: Track, route: _Route, held: list[Copy]) -> Copy | None:

@@ -19,7 +19,7 @@ def note_deleted(tx: Tx, track: Track) -> None:
     """The receipt of a deletion: a line for each copy of the blob and each sidecar of the track.
 
     What was withdrawn before and is confirmed stays on it; what is pending gets its line anew."""
-    tracks.forget_removals(tx, track.id, pending=True)
+    tracks.forget_pending(tx, track.id)
     lines = [_line(copy) for copy in copies.of_blob(tx, track.blob.digest)]
     tracks.note_removals(tx, track.id, lines, sidecars.of_track(tx, track.blob.digest, track.id))
 
@@ -31,9 +31,13 @@ def replan_noting(tx: Tx, track: Track, rules: Rules, names_before: list[Track])
     before = next(name for name in names_before if name.id == track.id)
     opened = [rule.name for rule in rules.stores if may_lie(track, rule)]
     closed = [r for r in rules.stores if may_lie(before, r) and not may_lie(track, r)]
-    tracks.forget_removals(tx, track.id, stores=opened)
-    going_already = {c.id for c in copies.of_blob(tx, track.blob.digest) if _is_going(c)}
+    tracks.forget_removals_in(tx, track.id, opened)
+    held = copies.of_blob(tx, track.blob.digest) if closed else []
+    going_already = {copy.id for copy in held if _is_going(copy)}
     planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
+    if not closed:
+        tracks.note_removals(tx, track.id, [], [])
+        return
     lines = [
         _line(copy)
         for copy in copies.of_blob(tx, track.blob.digest)

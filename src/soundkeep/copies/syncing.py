@@ -61,20 +61,28 @@ def stores_named(rules: Rules, name: str | None) -> tuple[StoreRule, ...]:
 def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
     """Remembers what was asked for of one track, makes the ledger follow, and makes what waits
     there due now. What cannot be is passed over: `look` says why."""
-    track = tracks.find(tx, track_id)
-    if track is None or blobs.take(tx, track.blob.digest) is None:
-        return
-    drained = store_rows.draining(tx)
+    known = tracks.find(tx, track_id)
+    track = taken(tx, known) if known is not None else None
+    if track is not None:
+        ask_taken(tx, track, order, planning.as_of(tx, rules))
+
+
+def taken(tx: Tx, track: Track) -> Track | None:
+    """The track with its blob's row taken: nobody else changes or deletes it now. None if somebody
+    has deleted it before."""
+    return tracks.find(tx, track.id) if blobs.take(tx, track.blob.digest) is not None else None
+
+
+def ask_taken(tx: Tx, track: Track, order: Order, rules: Rules) -> None:
+    """As `ask`, of a track that is `taken`, by the rules as they are now."""
     for rule in order.stores:
-        # Read anew with its blob's row taken: nobody else changes or deletes it now.
-        track = tracks.find(tx, track_id)
-        if track is None or _refusal(track, rule, order.operation, drained) is not None:
+        if _refusal(track, rule, order.operation, rules.drained) is not None:
             continue
         if track.asked.get(rule.name) is not order.operation.asked:
             names_before = tracks.naming(tx, track.blob.digest)
-            asked = tracks.ask(tx, track, rule.name, order.operation.asked)
-            sidecars.follow(tx, asked.blob.digest, asked.subject, asked.revision)
-            receipts.replan_noting(tx, asked, rules, names_before)
+            track = tracks.ask(tx, track, rule.name, order.operation.asked)
+            sidecars.follow(tx, track.blob.digest, track.subject, track.revision)
+            receipts.replan_noting(tx, track, rules, names_before)
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
 
