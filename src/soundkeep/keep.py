@@ -24,7 +24,7 @@ import msgspec
 
 from soundkeep import shown
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import claims, copies, coverage, scrubs, sidecars, tracks
+from soundkeep.catalog import claims, copies, coverage, errands, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Claimed
 from soundkeep.catalog.coverage import Coverage, SidecarCoverage, StoreCoverage
@@ -129,6 +129,7 @@ class Status:
     configured: dict[str, str]  # name and kind of each store in the settings
     failing: list[Copy]
     failing_sidecars: list[Sidecar]
+    refused_errands: int  # what other programs asked for and cannot be done
     one_device: bool  # whether every copy lies on the same device of this machine
     scrubbed: dict[str, scrubs.Figures]  # what scrubs of each store have done
     scrub_modes: dict[str, str]
@@ -140,6 +141,7 @@ class Status:
             "stores": self.stores_json(),
             "failing": [shown.copy_json(copy) for copy in self.failing],
             "failing_sidecars": [shown.sidecar_json(each) for each in self.failing_sidecars],
+            "refused_errands": self.refused_errands,
             "one_device": self.one_device,
         }
 
@@ -505,6 +507,7 @@ class Keep:
             configured={name: table.kind for name, table in self.settings.stores.items()},
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
             failing_sidecars=await self.catalog.read(sidecars.failing, failing),
+            refused_errands=await self.catalog.read(errands.refused_count),
             one_device=await asyncio.to_thread(share_one_device, self.settings),
             scrubbed=await self.catalog.read(scrubs.figures),
             scrub_modes={name: table.scrub for name, table in self.settings.stores.items()},

@@ -96,6 +96,8 @@ def _say_status(document: Document) -> None:
         say("the last attempt failed for some copies: `soundkeep status --failed`")
     for sidecar in document["failing_sidecars"]:
         say(f"{sidecar['store']}  {sidecar['key']}: {sidecar['last_error']}")
+    if refused := document["refused_errands"]:
+        say(f"{refused} errands of other programs cannot be done: `soundkeep triggers refused`")
     if document["one_device"]:
         say("every copy lies on one device of this machine: its loss would be the loss of all")
 

@@ -49,6 +49,7 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
     gauge("temporary_tracks", "Tracks that are in an inbox only", coverage.temporary)
     gauge("missing_copies", "Placed copies that are not present", coverage.missing)
     gauge("unwritten_sidecars", "Placed sidecars not as their tracks are", coverage.unwritten)
+    gauge("refused_errands", "Errands that cannot be done", status.refused_errands)
     gauge("counted_at_seconds", "When the ledger was counted", coverage.counted_at)
     gauge("streams", "Sounds being sent now", context.delivery.running)
     gauge("sent_bytes", "Bytes of sound sent since the start", context.delivery.sent_bytes)
