@@ -181,6 +181,7 @@ class Status:
             "bytes_read": figures.bytes_read,
             "found": figures.found,
             "healed": figures.healed,
+            "unhealed": figures.unhealed,
         }
 
 

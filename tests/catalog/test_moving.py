@@ -19,7 +19,8 @@ from soundkeep.copies import draining, forgetting, passes
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchStore, StoreNeeded
-from soundkeep.model import Asked, CopyState, Wish
+from soundkeep.intake import recording
+from soundkeep.model import Asked, Chore, Copy, CopyState, Wish
 
 DAY = 86_400.0
 RULES = Rules(
@@ -153,18 +154,66 @@ async def test_one_process_at_a_time_scrubs_a_store_oldest_first(catalog: Catalo
     assert await catalog.write(scrubs.take_turn, "disk", "theirs", 60)
 
 
+async def found_wrong(catalog: Catalog, number: int = 0) -> Copy:
+    """A copy in `disk` that a scrub found wrong."""
+    held = await catalog.read(copies.of_blob, BLOBS[number].digest)
+    copy = next(copy for copy in held if copy.store == "disk")
+    await catalog.write(scrubs.take_turn, "disk", "mine", 60)
+    await catalog.write(copies.doubt, copy.id, "rotten")
+    await catalog.write(scrubs.note_find, copy, "rotten")
+    return copy
+
+
+async def figures_of_finds(catalog: Catalog) -> tuple[int, int, int]:
+    """Found, healed, and not healed yet."""
+    figures = (await catalog.read(scrubs.figures))["disk"]
+    return figures.found, figures.healed, figures.unhealed
+
+
+async def test_what_was_found_wrong_and_left_is_neither_healed_nor_waits_for_it(
+    catalog: Catalog,
+) -> None:
+    await found_wrong(catalog, 0)
+    await found_wrong(catalog, 1)
+    assert await figures_of_finds(catalog) == (2, 0, 2)
+    await catalog.write(recording.remove, "x/0", RULES)
+    assert await figures_of_finds(catalog) == (2, 0, 1), "it is on its way out"
+    [claimed] = await catalog.write(
+        copies.claim, Chore.DROP, "disk", holder="h/1/1", limit=9, lease_seconds=60
+    )
+    await catalog.write(copies.confirm_gone, claimed)
+    assert await figures_of_finds(catalog) == (2, 0, 1)
+    finds = await catalog.read(scrubs.found_since, 0.0)
+    assert [find.is_open for find in finds] == [False, True]
+
+
+async def test_what_was_found_wrong_and_then_whole_by_a_rebuild_is_healed(
+    catalog: Catalog,
+) -> None:
+    copy = await found_wrong(catalog)
+    await catalog.write(lambda tx: copies.note_found(tx, copy, locator="x", verified="read back"))
+    assert await figures_of_finds(catalog) == (1, 1, 0)
+
+
+async def test_what_is_found_wrong_a_second_time_waits_once(catalog: Catalog) -> None:
+    copy = await found_wrong(catalog)
+    await catalog.write(lambda tx: copies.note_found(tx, copy, locator="x", verified="read back"))
+    await found_wrong(catalog)
+    assert await figures_of_finds(catalog) == (2, 1, 1)
+
+
 async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog) -> None:
     held = str(RULES.stores[0].layout.key(BLOBS[0], ledgers.make_track("t", BLOBS[0])))
-    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6})
+    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6}, str)
     first = await catalog.read(orphans.of_store, "disk", "", 10)
     assert [orphan.key for orphan in first] == ["another", "stray"]
-    await catalog.write(orphans.note, "disk", {"stray": 7})
+    await catalog.write(orphans.note, "disk", {"stray": 7}, str)
     [again] = [
         one for one in await catalog.read(orphans.of_store, "disk", "", 10) if one.size_bytes == 7
     ]
     assert again.first_seen_at == first[1].first_seen_at
     moment = await catalog.read(Tx.now)
-    assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
+    assert set(await catalog.read(orphans.not_seen_since, "disk", moment, 10)) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
     assert await catalog.read(orphans.unknown, "disk", [held, "stray"], str) == {"stray"}
     present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)

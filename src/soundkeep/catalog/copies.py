@@ -413,6 +413,7 @@ def note_found(tx: Tx, copy: Copy, *, locator: str, verified: str) -> None:
     )
     if tx.run(present).rowcount:
         sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
+        scrubs.note_healed(tx, copy.id)
 
 
 def let_go(tx: Tx, claimed: Claimed, law: Law) -> Verdict:

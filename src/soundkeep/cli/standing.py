@@ -108,7 +108,7 @@ def _say_store(store: Document) -> None:
     if store["draining_since"]:
         left = sum(store["copies"].values())
         say(f"{store['name']} is being drained since {store['draining_since']}: {left} left")
-    if unhealed := store["scrub"]["found"] - store["scrub"]["healed"]:
+    if unhealed := store["scrub"]["unhealed"]:
         say(f"{unhealed} copies that a scrub of {store['name']} found wrong are not healed yet")
 
 
