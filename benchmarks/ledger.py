@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from harness import Gate, Reading, Report, interleave, rate_reached, run
 from servers.postgres import running_postgres
-from soundkeep.catalog import copies
+from soundkeep.catalog import copy_work
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.migrating import migrate
@@ -101,7 +101,7 @@ async def work_off(catalog: Catalog, rows: int) -> Reading:
     cpu, wall = time.process_time(), time.perf_counter()
     while len(done) < rows:
         claimed = await catalog.write(
-            copies.claim,
+            copy_work.claim,
             Chore.COPY,
             "up",
             holder="bench/1/1",
@@ -110,7 +110,7 @@ async def work_off(catalog: Catalog, rows: int) -> Reading:
         )
         assert claimed, "rows are waiting"
         for one in claimed:
-            await catalog.write(copies.prove, one, locator=one.copy.key, verified="read back")
+            await catalog.write(copy_work.prove, one, locator=one.copy.key, verified="read back")
             done.append(one.copy.id)
     reading = Reading(time.process_time() - cpu, time.perf_counter() - wall, len(done))
     await catalog.write(wait_again, done)

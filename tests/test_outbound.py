@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestServer
 
 from soundkeep.errors import BadUrl, UploadTooLarge, UrlUnavailable
 from soundkeep.outbound import Outbound
-from soundkeep.settings import OutboundSettings, Settings
+from soundkeep.settings import Settings
+from soundkeep.settings.outside import OutboundSettings
 
 BODY = bytes(range(256)) * 1000
 LOOPBACK = OutboundSettings(allow=("127.0.0.1/32",), seconds=5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import renditions
 from soundkeep.errors import (
     Conflict,
@@ -21,7 +21,9 @@ from soundkeep.errors import (
 )
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Lane, Track, Visibility
-from soundkeep.settings import LocalStoreSettings, PolicySettings, Settings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings
+from soundkeep.settings.stores import LocalStoreSettings
 from soundkeep.worker import Worker
 from sounds import wav
 

@@ -8,7 +8,8 @@ import pytest
 
 from soundkeep.build import opened
 from soundkeep.errors import SettingsError
-from soundkeep.settings import Settings, load
+from soundkeep.settings import Settings
+from soundkeep.settings.sources import load
 
 KEEP = '[stores.disk]\nkind = "local"\npath = "audio"\n[stores.backup]\nkind = "database"\n'
 

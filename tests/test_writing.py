@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundkeep import build
+from soundkeep.build.house import ASSEMBLING
 from soundkeep.errors import WriteFailed
 from soundkeep.settings import Settings
 from soundkeep.writing import desk
@@ -29,7 +30,7 @@ async def test_what_a_process_left_that_died_over_its_work_goes_after_a_day(
     tmp_path: Path,
 ) -> None:
     async with build.opened(Settings(data=tmp_path)) as house:
-        desks = tmp_path / build.ASSEMBLING
+        desks = tmp_path / ASSEMBLING
         left = left_behind(desks / "left", touched_at=LONG_AGO)
         in_use = left_behind(desks / "in use", touched_at=time.time())
         await house.tidy()

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import structlog
 from sqlalchemy import Table
 
-from soundkeep.catalog import claims, copies, errands, sidecars
+from soundkeep.catalog import claims, copy_work, errands, sidecar_work
 from soundkeep.catalog.claims import Lease
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.schema import copies as copies_table
@@ -71,12 +71,12 @@ class Kind:
 def kinds(copier: Copier, dropper: Dropper, keeper: SidecarKeeper) -> tuple[Kind, ...]:
     """What is to be done about copies and sidecars, what heals first."""
     return (
-        Kind(Chore.VERIFY, copies_table, copies.claim, copier.verify),
-        Kind(Chore.COPY, copies_table, copies.claim, copier.copy),
-        Kind(Chore.WRITE_SIDECAR, sidecars_table, sidecars.claim, keeper.write, SMALL),
-        Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecars.claim, keeper.remove, SMALL),
-        Kind(Chore.LEAVE, copies_table, copies.claim, dropper.leave),
-        Kind(Chore.DROP, copies_table, copies.claim, dropper.drop),
+        Kind(Chore.VERIFY, copies_table, copy_work.claim, copier.verify),
+        Kind(Chore.COPY, copies_table, copy_work.claim, copier.copy),
+        Kind(Chore.WRITE_SIDECAR, sidecars_table, sidecar_work.claim, keeper.write, SMALL),
+        Kind(Chore.REMOVE_SIDECAR, sidecars_table, sidecar_work.claim, keeper.remove, SMALL),
+        Kind(Chore.LEAVE, copies_table, copy_work.claim, dropper.leave),
+        Kind(Chore.DROP, copies_table, copy_work.claim, dropper.drop),
     )
 
 

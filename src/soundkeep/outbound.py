@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from soundkeep.errors import BadUrl, UploadTooLarge, UrlUnavailable
-from soundkeep.settings import OutboundSettings
+from soundkeep.settings.outside import OutboundSettings
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)

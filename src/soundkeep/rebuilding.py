@@ -19,14 +19,8 @@ from typing import TypeAlias
 
 import structlog
 
-from soundkeep.build import (
-    ASSEMBLING,
-    INBOX_KIND,
-    bounded_store,
-    make_stores,
-    opened_catalog,
-    rules_of,
-)
+from soundkeep.build.ground import INBOX_KIND, bounded_store, make_stores, opened_catalog, rules_of
+from soundkeep.build.house import ASSEMBLING
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.migrating import migrate, require_newest

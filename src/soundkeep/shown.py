@@ -11,19 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from soundkeep.model import (
-    Ack,
-    Copy,
-    CopyState,
-    PublicCopy,
-    Receipt,
-    Removal,
-    RemovalLine,
-    Sidecar,
-    Synced,
-    Track,
-    chore_of,
-)
+from soundkeep.answers import PublicCopy, Receipt, Removal, RemovalLine, Synced
+from soundkeep.model import Ack, Copy, CopyState, Sidecar, Track, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
 CACHE_SECONDS = 31_536_000  # a year: the audio under an id never changes

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 import structlog
 
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import claims, copies, coverage
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.claims import Target
@@ -53,6 +53,7 @@ class Worker:
             for store in house.keep.stores
             if kind.table is copies_table or not copies.is_inbox(store)
         ]
+        self._placed = False  # whether settings and drained stores were looked at once
         self._out: frozenset[str] = frozenset()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -99,7 +100,7 @@ class Worker:
         return False
 
     async def _is_busy(self) -> bool:
-        if any(self._running.values()) or self._house.plans.busy:
+        if not self._placed or any(self._running.values()) or self._house.plans.busy:
             return True
         waits, _ = await self._catalog.read(_waits, self._targets(self._pairs))
         return any(
@@ -189,7 +190,11 @@ class Worker:
 
     async def _replan_for_ever(self) -> None:
         await self._once(self._house.replan)
-        await self._every(REPLAN_SECONDS, self._house.replan_moved)
+        await self._once(self._house.replan_moved)
+        self._placed = True
+        while True:
+            await asyncio.sleep(REPLAN_SECONDS)
+            await self._once(self._house.replan_moved)
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -16,7 +16,7 @@ import pytest
 from cli.commands import program
 from reading.stage import flip
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies, scrubs
 from soundkeep.catalog.schema import copies as table
 from soundkeep.catalog.schema import now

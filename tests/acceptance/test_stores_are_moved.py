@@ -16,14 +16,14 @@ import pytest
 from cli.commands import Program, program
 from servers.soundkeep import eventually
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.tracks import Query
 from soundkeep.copies.migrating import Move, Moved
 from soundkeep.errors import Conflict, NoSuchStore, StoreDrains
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Asked, Copy, CopyState, Lane, Operation, Track
 from soundkeep.settings import Settings
 from soundkeep.worker import settled

@@ -15,7 +15,7 @@ import pytest
 from soundkeep.audio.jail import Jail
 from soundkeep.errors import SoundkeepError
 from soundkeep.intake.examine import Examiner
-from soundkeep.settings import AUDIO_TYPES
+from soundkeep.settings.house import AUDIO_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("REAL_AUDIO", ROOT.parent / "shared" / "audio"))

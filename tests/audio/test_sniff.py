@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import audiofiles
 from soundkeep.audio.formats import FORMATS
 from soundkeep.audio.sniff import sniff, sniff_file
-from soundkeep.settings import AUDIO_TYPES
+from soundkeep.settings.house import AUDIO_TYPES
 
 MPEG_FRAME = bytes.fromhex("fffb9000") + bytes(413)  # MPEG-1 Layer III, 128 kb/s, 44.1 kHz
 OTHER_RATE = bytes.fromhex("fffb9400") + bytes(380)  # the same at 48 kHz

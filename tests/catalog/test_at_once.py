@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
-from soundkeep import keep
 from soundkeep.catalog import facts, stores, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.draining import drain
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchTrack, RevisionChanged, StoreNeeded
 from soundkeep.intake import recording
+from soundkeep.keep import ledger
 
 ROUNDS = 20
 PROCESSES = 4
@@ -108,7 +108,7 @@ async def test_of_many_changes_of_one_revision_one_is_made(catalog: Catalog) -> 
     for revision in range(1, ROUNDS):
         got = await at_once(
             lambda number, r=revision: catalog.write(
-                keep._change, "t", RULES, f"title {number}", None, None, r
+                ledger.change, "t", RULES, f"title {number}", None, None, r
             )
         )
         refused = [error for error in got if error is not None]
@@ -124,7 +124,7 @@ async def test_a_track_changed_while_it_is_deleted_is_changed_or_gone(catalog: C
         await catalog.write(add_track, track)
         _, changed = await asyncio.gather(
             catalog.write(recording.remove, track.id, RULES),
-            catalog.write(keep._change, track.id, RULES, "new", None, None, None),
+            catalog.write(ledger.change, track.id, RULES, "new", None, None, None),
             return_exceptions=True,
         )
         assert changed is None or isinstance(changed, NoSuchTrack)

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import select, update
 
 from ledgers import add_track, make_blob, make_track, opened, want
-from soundkeep.catalog import claims, copies
+from soundkeep.catalog import claims, copies, copy_work
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
 from soundkeep.catalog.schema import now
@@ -46,7 +46,7 @@ async def claim(
     catalog: Catalog, limit: int = 10, *, store: str = "disk", lease_seconds: float = LEASE
 ) -> list[Claimed]:
     return await catalog.write(
-        copies.claim,
+        copy_work.claim,
         Chore.COPY,
         store,
         holder="host/1/1",
@@ -61,7 +61,7 @@ async def end_leases(catalog: Catalog) -> None:
 
 
 def prove(tx: Tx, claimed: Claimed) -> None:
-    copies.prove(tx, claimed, locator="there", verified="read back")
+    copy_work.prove(tx, claimed, locator="there", verified="read back")
 
 
 async def test_the_clock_is_the_databases_and_never_null(catalog: Catalog) -> None:
@@ -188,7 +188,7 @@ async def test_the_work_of_a_dead_process_is_free_at_once(catalog: Catalog) -> N
 
     async def hold(holder: str) -> list[Claimed]:
         return await catalog.write(
-            copies.claim, Chore.COPY, "disk", holder=holder, limit=1, lease_seconds=LEASE
+            copy_work.claim, Chore.COPY, "disk", holder=holder, limit=1, lease_seconds=LEASE
         )
 
     [of_dead], [of_me], [elsewhere] = await hold(dead), await hold(mine), await hold("other/1/1")

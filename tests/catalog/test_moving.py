@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import ledgers
-from soundkeep.catalog import copies, moving, orphans, scrubs, tracks
+from soundkeep.catalog import copies, copy_work, moving, orphans, scrubs, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Law
+from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.schema import copies as copies_table
@@ -179,9 +179,9 @@ async def test_what_was_found_wrong_and_left_is_neither_healed_nor_waits_for_it(
     await catalog.write(recording.remove, "x/0", RULES)
     assert await figures_of_finds(catalog) == (2, 0, 1), "it is on its way out"
     [claimed] = await catalog.write(
-        copies.claim, Chore.DROP, "disk", holder="h/1/1", limit=9, lease_seconds=60
+        copy_work.claim, Chore.DROP, "disk", holder="h/1/1", limit=9, lease_seconds=60
     )
-    await catalog.write(copies.confirm_gone, claimed)
+    await catalog.write(copy_work.confirm_gone, claimed)
     assert await figures_of_finds(catalog) == (2, 0, 1)
     finds = await catalog.read(scrubs.found_since, 0.0)
     assert [find.is_open for find in finds] == [False, True]
@@ -191,13 +191,17 @@ async def test_what_was_found_wrong_and_then_whole_by_a_rebuild_is_healed(
     catalog: Catalog,
 ) -> None:
     copy = await found_wrong(catalog)
-    await catalog.write(lambda tx: copies.note_found(tx, copy, locator="x", verified="read back"))
+    await catalog.write(
+        lambda tx: copy_work.note_found(tx, copy, locator="x", verified="read back")
+    )
     assert await figures_of_finds(catalog) == (1, 1, 0)
 
 
 async def test_what_is_found_wrong_a_second_time_waits_once(catalog: Catalog) -> None:
     copy = await found_wrong(catalog)
-    await catalog.write(lambda tx: copies.note_found(tx, copy, locator="x", verified="read back"))
+    await catalog.write(
+        lambda tx: copy_work.note_found(tx, copy, locator="x", verified="read back")
+    )
     await found_wrong(catalog)
     assert await figures_of_finds(catalog) == (2, 1, 1)
 
@@ -213,7 +217,8 @@ async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog)
     ]
     assert again.first_seen_at == first[1].first_seen_at
     moment = await catalog.read(Tx.now)
-    assert set(await catalog.read(orphans.not_seen_since, "disk", moment, 10)) == {"another", "stray"}
+    gone = await catalog.read(orphans.not_seen_since, "disk", moment, 10)
+    assert set(gone) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
     assert await catalog.read(orphans.unknown, "disk", [held, "stray"], str) == {"stray"}
     present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)

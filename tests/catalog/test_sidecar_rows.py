@@ -11,12 +11,22 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import make_blob, opened
-from soundkeep.catalog import blobs, claims, copies, coverage, sidecars, stores, tracks
+from soundkeep.answers import Removal
+from soundkeep.catalog import (
+    blobs,
+    claims,
+    copy_work,
+    coverage,
+    sidecar_work,
+    sidecars,
+    stores,
+    tracks,
+)
 from soundkeep.catalog.coverage import SidecarCoverage
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import now
 from soundkeep.catalog.schema import sidecars as table
-from soundkeep.catalog.sidecars import ClaimedSidecar, Written
+from soundkeep.catalog.sidecar_work import ClaimedSidecar, Written
 from soundkeep.copies import passes
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
@@ -28,7 +38,7 @@ from soundkeep.copies.placement import (
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, Lane, Removal, Sidecar, SidecarState, Visibility
+from soundkeep.model import Blob, Chore, Lane, Sidecar, SidecarState, Visibility
 
 BLOB = make_blob(b"a sound with words beside it")
 LAYOUT = Layout(DEFAULT_LAYOUT)
@@ -65,10 +75,10 @@ async def copied(catalog: Catalog, store: str, blob: Blob = BLOB) -> None:
     """Every copy that is due in a store is proven to be there."""
 
     def prove(tx: Tx) -> None:
-        for claimed in copies.claim(
+        for claimed in copy_work.claim(
             tx, Chore.COPY, store, holder="h/1/1", limit=9, lease_seconds=LEASE
         ):
-            copies.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
+            copy_work.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
 
     await catalog.write(prove)
 
@@ -77,7 +87,7 @@ async def claim(
     catalog: Catalog, chore: Chore, store: str = "disk", lease_seconds: float = LEASE
 ) -> ClaimedSidecar:
     [claimed] = await catalog.write(
-        sidecars.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=lease_seconds
+        sidecar_work.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=lease_seconds
     )
     return claimed
 
@@ -85,7 +95,7 @@ async def claim(
 async def note(catalog: Catalog, claimed: ClaimedSidecar, revision: int = 1) -> bool:
     """Writes the outcome of a put; whether the lease still held."""
     outcome = Written(claimed, revision, claimed.sidecar.key)
-    [held] = await catalog.write(sidecars.note_written, [outcome])
+    [held] = await catalog.write(sidecar_work.note_written, [outcome])
     return held
 
 
@@ -273,7 +283,7 @@ async def test_the_receipt_of_a_deletion_waits_for_each_sidecar(catalog: Catalog
     for store in ("disk", "cdn"):
         claimed = await claim(catalog, Chore.REMOVE_SIDECAR, store)
         assert await outcome(catalog, claimed.sidecar) is Removal.PENDING
-        await catalog.write(sidecars.note_gone, claimed)
+        await catalog.write(sidecar_work.note_gone, claimed)
         await catalog.write(tracks.confirm_sidecar_removal, claimed.sidecar.id)
         assert await outcome(catalog, claimed.sidecar) is Removal.REMOVED
     assert {track_id for _, track_id in await states(catalog)} == {"two"}
@@ -298,8 +308,8 @@ async def test_a_track_that_comes_back_takes_the_lease_of_who_still_removes_its_
     await upload(catalog, "one")
     assert (await rows(catalog))[0].revision is None
     with pytest.raises(LeaseLost):
-        await catalog.write(sidecars.note_gone, late)
-    await catalog.write(sidecars.removed_too_late, late.sidecar)
+        await catalog.write(sidecar_work.note_gone, late)
+    await catalog.write(sidecar_work.removed_too_late, late.sidecar)
     assert not await is_due(catalog, Chore.WRITE_SIDECAR), "the delete may still arrive"
     await end_rest(catalog)
     await write(catalog)
@@ -316,9 +326,9 @@ async def test_one_that_was_written_after_its_row_was_gone_is_removed(catalog: C
     await copied(catalog, "disk")
     late = await claim(catalog, Chore.WRITE_SIDECAR, lease_seconds=0)
     await catalog.write(recording.remove, "one", RULES)
-    await catalog.write(sidecars.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
+    await catalog.write(sidecar_work.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
     assert not await note(catalog, late)
-    await catalog.write(sidecars.written_too_late, late.sidecar, "k")
+    await catalog.write(sidecar_work.written_too_late, late.sidecar, "k")
     claimed = await claim(catalog, Chore.REMOVE_SIDECAR)
     assert (claimed.sidecar.key, claimed.sidecar.locator) == (late.sidecar.key, "k")
 
@@ -329,7 +339,7 @@ async def test_one_that_was_written_too_late_is_written_again(catalog: Catalog) 
     late = await claim(catalog, Chore.WRITE_SIDECAR, lease_seconds=0)
     await rename(catalog, "one", "Another")
     await write(catalog)
-    await catalog.write(sidecars.written_too_late, late.sidecar, "k")
+    await catalog.write(sidecar_work.written_too_late, late.sidecar, "k")
     assert await is_due(catalog, Chore.WRITE_SIDECAR)
 
 
@@ -347,7 +357,7 @@ async def test_tracks_that_were_there_before_get_theirs_when_settings_change(
     await passes.replan_all(catalog, RULES)
     for _ in range(3):
         [claimed] = await catalog.write(
-            sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=1,
+            sidecar_work.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=1,
             lease_seconds=LEASE,
         )  # fmt: skip
         assert await note(catalog, claimed)
@@ -420,7 +430,12 @@ async def test_nothing_is_claimed_for_a_store_that_is_out(catalog: Catalog) -> N
     await catalog.write(stores.ensure, "disk", "local")
     await catalog.write(stores.open_circuit, "disk", Unavailable("gone"), 5)
     assert not await catalog.write(
-        sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=LEASE
+        sidecar_work.claim,
+        Chore.WRITE_SIDECAR,
+        "disk",
+        holder="h/1/1",
+        limit=9,
+        lease_seconds=LEASE,
     )
     assert (await rows(catalog))[0].attempts == 0
 
@@ -434,15 +449,15 @@ async def test_a_blob_is_forgotten_though_a_sidecar_of_it_is_still_to_be_removed
 
     def drop(tx: Tx) -> None:
         for store in ("disk", "inbox@host"):
-            for claimed in copies.claim(
+            for claimed in copy_work.claim(
                 tx, Chore.DROP, store, holder="h/1/1", limit=9, lease_seconds=LEASE
             ):
-                copies.confirm_gone(tx, claimed)
+                copy_work.confirm_gone(tx, claimed)
         blobs.forget_if_gone(tx, BLOB.digest)
 
     await catalog.write(drop)
     assert await catalog.read(blobs.find, BLOB.digest) is None
-    await catalog.write(sidecars.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
+    await catalog.write(sidecar_work.note_gone, await claim(catalog, Chore.REMOVE_SIDECAR))
     assert await rows(catalog) == []
 
 

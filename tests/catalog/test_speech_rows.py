@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import make_blob, opened
-from soundkeep.catalog import blobs, hits, money, refusals, speech
+from soundkeep.catalog import blobs, hits, money, refusals, speaking, speeches
+from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.hits import Count, Heard
 from soundkeep.catalog.money import IntentState, Order, Outcome
 from soundkeep.catalog.schema import now, segments
-from soundkeep.catalog.speech import Claimed, Held, Noted, Requested, Speech
+from soundkeep.catalog.speaking import Claimed, Held, Noted, Requested
+from soundkeep.catalog.speeches import Speech
 from soundkeep.errors import LeaseLost, OverBudget
 from soundkeep.model import Blob, Money, Segment
 
@@ -40,7 +42,7 @@ async def want(
 ) -> Segment | Held | Noted | Claimed:
     order = Order(key, "fake", "tts-1", "nova", "anna", 6, COST, budget)
     return await catalog.write(
-        speech.want, wish(key), order, holder="host/1/1", lease_seconds=LEASE
+        speaking.want, wish(key), order, holder="host/1/1", lease_seconds=LEASE
     )
 
 
@@ -53,7 +55,7 @@ async def claimed(catalog: Catalog, key: str = "key") -> Claimed:
 def keep(tx: Tx, mine: Claimed, blob: Blob = BLOB) -> None:
     blobs.ensure(tx, blob)
     outcome = Outcome(IntentState.DONE, COST, characters=6)
-    speech.keep(tx, mine, outcome, digest=blob.digest, timing={"words": []})
+    speaking.keep(tx, mine, outcome, digest=blob.digest, timing={"words": []})
 
 
 async def time_passes(catalog: Catalog) -> None:
@@ -69,18 +71,18 @@ async def test_of_many_who_want_it_one_has_it_spoken(catalog: Catalog) -> None:
 
 
 async def test_what_was_spoken_is_found_by_all_its_keys(catalog: Catalog) -> None:
-    assert await catalog.read(speech.find, "key") is None
+    assert await catalog.read(segment_rows.find, "key") is None
     mine = await claimed(catalog)
-    await catalog.write(speech.also_known_as, "key", ["older", "imported"])
-    assert await catalog.read(speech.find, "older") is None, "it is not there yet"
+    await catalog.write(segment_rows.also_known_as, "key", ["older", "imported"])
+    assert await catalog.read(segment_rows.find, "older") is None, "it is not there yet"
     await catalog.write(keep, mine)
     found = await want(catalog)
     assert isinstance(found, Segment)
     assert (found.digest, found.cost, found.timing) == (BLOB.digest, COST, {"words": []})
     for key in ("key", "older", "imported"):
-        assert await catalog.read(speech.find, key) == found
-    await catalog.write(speech.also_known_as, "another", ["older"])
-    assert await catalog.read(speech.find, "older") == found
+        assert await catalog.read(segment_rows.find, key) == found
+    await catalog.write(segment_rows.also_known_as, "another", ["older"])
+    assert await catalog.read(segment_rows.find, "older") == found
 
 
 async def test_who_lost_the_lease_keeps_nothing(catalog: Catalog) -> None:
@@ -102,16 +104,16 @@ async def test_times_of_a_take_that_was_withdrawn_are_not_those_of_the_next(
     catalog: Catalog,
 ) -> None:
     await catalog.write(keep, await claimed(catalog))
-    withdrawn = await catalog.read(speech.find, "key")
+    withdrawn = await catalog.read(segment_rows.find, "key")
     assert withdrawn is not None
-    await catalog.write(speech.withdraw, "key")
+    await catalog.write(segment_rows.withdraw, "key")
     await catalog.write(keep, await claimed(catalog), make_blob(b"another take"))
-    await catalog.write(speech.note_timing, withdrawn, {"words": ["of the first"]})
-    found = await catalog.read(speech.find, "key")
+    await catalog.write(segment_rows.note_timing, withdrawn, {"words": ["of the first"]})
+    found = await catalog.read(segment_rows.find, "key")
     assert found is not None
     assert found.timing == {"words": []}
-    await catalog.write(speech.note_timing, found, {"words": ["of the second"]})
-    found = await catalog.read(speech.find, "key")
+    await catalog.write(segment_rows.note_timing, found, {"words": ["of the second"]})
+    found = await catalog.read(segment_rows.find, "key")
     assert found is not None
     assert found.timing == {"words": ["of the second"]}
 
@@ -122,14 +124,14 @@ async def test_what_is_being_made_into_a_speech_is_withdrawn_after_that(catalog:
     order: list[str] = []
 
     def assemble(tx: Tx) -> None:
-        speech.find_all(tx, ["key", "key"], hold=True)
+        segment_rows.find_all(tx, ["key", "key"], hold=True)
         held.set()
         withdrawn.wait(1)  # in vain, if it is held
         order.append("recorded")
 
     def withdraw(tx: Tx) -> None:
         held.wait(20)
-        speech.withdraw(tx, "key")
+        segment_rows.withdraw(tx, "key")
         order.append("withdrawn")
         withdrawn.set()
 
@@ -140,14 +142,14 @@ async def test_what_is_being_made_into_a_speech_is_withdrawn_after_that(catalog:
 async def test_over_budget_nothing_is_written_at_all(catalog: Catalog) -> None:
     with pytest.raises(OverBudget):
         await want(catalog, budget=Money(0, "USD"))
-    assert await catalog.read(speech.look, "key") is None
+    assert await catalog.read(speaking.look, "key") is None
     assert await catalog.read(money.of_segment, "key") == []
 
 
 async def test_a_fault_that_may_pass_is_told_until_its_rest_is_over(catalog: Catalog) -> None:
     mine = await claimed(catalog)
     fault = Noted("engine_unavailable", "no answer: try later", 0.0)
-    await catalog.write(speech.note_error, mine, fault, retryable=True)
+    await catalog.write(speaking.note_error, mine, fault, retryable=True)
     told = await want(catalog)
     assert isinstance(told, Noted)
     assert (told.code, told.message) == (fault.code, fault.message)
@@ -161,11 +163,11 @@ async def test_a_fault_that_stays_is_told_to_who_waited_and_not_to_who_comes(
 ) -> None:
     mine = await claimed(catalog)
     fault = Noted("engine_unauthorised", "the key\x00 is wrong", 0.0)
-    await catalog.write(speech.note_error, mine, fault, retryable=False)
-    looked = await catalog.read(speech.look, "key")
+    await catalog.write(speaking.note_error, mine, fault, retryable=False)
+    looked = await catalog.read(speaking.look, "key")
     assert looked == Noted("engine_unauthorised", "the key is wrong", 0.0)
     await claimed(catalog)
-    assert isinstance(await catalog.read(speech.look, "key"), Held), "the old fault is forgotten"
+    assert isinstance(await catalog.read(speaking.look, "key"), Held), "the old fault is forgotten"
 
 
 async def test_after_two_refused_takes_the_key_rests_for_a_day(catalog: Catalog) -> None:
@@ -173,7 +175,13 @@ async def test_after_two_refused_takes_the_key_rests_for_a_day(catalog: Catalog)
     for number in range(2):
         mine = await claimed(catalog)
         await catalog.write(
-            speech.note_refused, mine, fault, key="key", reason="silent", host="h", file=f"{number}"
+            speaking.note_refused,
+            mine,
+            fault,
+            key="key",
+            reason="silent",
+            host="h",
+            file=f"{number}",
         )
     told = await want(catalog)
     assert isinstance(told, Noted)
@@ -182,7 +190,7 @@ async def test_after_two_refused_takes_the_key_rests_for_a_day(catalog: Catalog)
     await time_passes(catalog)
     mine = await claimed(catalog)
     await catalog.write(
-        speech.note_refused, mine, fault, key="key", reason="silent", host="h", file="2"
+        speaking.note_refused, mine, fault, key="key", reason="silent", host="h", file="2"
     )
     await claimed(catalog)
 
@@ -207,11 +215,11 @@ async def test_the_figures_are_the_sums_of_what_was_flushed_and_paid(catalog: Ca
 
 async def test_a_speech_remembers_its_segments_and_its_tracks(catalog: Catalog) -> None:
     said = Speech("s", "mp3", ("one", "two"), None, None, 0)
-    assert await catalog.read(speech.find_speech, "s") is None
-    await catalog.write(speech.record_speech, said)
-    assert await catalog.read(speech.find_speech, "s") == said
-    assert await catalog.read(speech.track_of, "s", "anna", "book") is None
+    assert await catalog.read(speeches.find, "s") is None
+    await catalog.write(speeches.record, said)
+    assert await catalog.read(speeches.find, "s") == said
+    assert await catalog.read(speeches.track_of, "s", "anna", "book") is None
     for track in ("t1", "t2"):
-        await catalog.write(speech.note_track, "s", "anna", "book", track)
-    assert await catalog.read(speech.track_of, "s", "anna", "book") == "t2"
-    assert await catalog.read(speech.track_of, "s", "ben", "book") is None
+        await catalog.write(speeches.note_track, "s", "anna", "book", track)
+    assert await catalog.read(speeches.track_of, "s", "anna", "book") == "t2"
+    assert await catalog.read(speeches.track_of, "s", "ben", "book") is None

@@ -9,8 +9,11 @@ import pytest
 from sqlalchemy import update
 
 from ledgers import add_present, add_track, make_blob, make_track, opened, states
-from soundkeep.catalog import copies, tracks
-from soundkeep.catalog.copies import Claimed, Law, Place, Verdict
+from soundkeep.answers import Removal
+from soundkeep.catalog import copies, copy_law, copy_work, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.copy_law import Law, Verdict
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
 from soundkeep.copies import dropping, passes, planning
@@ -18,7 +21,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import Blob, Chore, CopyState, Lane, Removal, Visibility, Wish
+from soundkeep.model import Blob, Chore, CopyState, Lane, Visibility, Wish
 
 BLOB = make_blob(b"the only sound")
 LAYOUT = Layout(DEFAULT_LAYOUT)
@@ -58,7 +61,7 @@ async def leaving(catalog: Catalog, store: str, lease_seconds: float = 60) -> Cl
         for copy in copies.of_blob(tx, BLOB.digest):
             if copy.store == store:
                 copies.wish(tx, copy, Wish.LEAVE)
-        return copies.claim(
+        return copy_work.claim(
             tx, Chore.LEAVE, store, holder="h/1/1", limit=1, lease_seconds=lease_seconds
         )
 
@@ -73,7 +76,7 @@ async def age_proofs(catalog: Catalog, *stores: str) -> None:
 
 async def test_the_only_copy_is_never_let_go(catalog: Catalog) -> None:
     await kept(catalog, "disk")
-    verdict = await catalog.write(copies.let_go, await leaving(catalog, "disk"), law("disk"))
+    verdict = await catalog.write(copy_law.let_go, await leaving(catalog, "disk"), law("disk"))
     assert verdict == Verdict(let_go=False, proven=0)
     assert await states(catalog, BLOB) == {"disk": CopyState.PRESENT}
 
@@ -81,7 +84,7 @@ async def test_the_only_copy_is_never_let_go(catalog: Catalog) -> None:
 async def test_a_copy_goes_when_another_was_just_proven(catalog: Catalog) -> None:
     await kept(catalog, "disk", "backup")
     claimed = await leaving(catalog, "disk")
-    assert (await catalog.write(copies.let_go, claimed, law("disk", "backup"))).let_go
+    assert (await catalog.write(copy_law.let_go, claimed, law("disk", "backup"))).let_go
     assert await states(catalog, BLOB) == {
         "disk": CopyState.UNWANTED,
         "backup": CopyState.PRESENT,
@@ -92,7 +95,7 @@ async def test_an_old_proof_does_not_count_and_is_named(catalog: Catalog) -> Non
     await kept(catalog, "disk", "backup")
     await age_proofs(catalog, "backup")
     claimed = await leaving(catalog, "disk")
-    verdict = await catalog.write(copies.let_go, claimed, law("disk", "backup"))
+    verdict = await catalog.write(copy_law.let_go, claimed, law("disk", "backup"))
     assert not verdict.let_go
     assert [copy.store for copy in verdict.unproven] == ["backup"]
 
@@ -108,13 +111,13 @@ async def test_copies_in_the_same_store_or_an_inbox_do_not_count(catalog: Catalo
 
     await catalog.write(twice)
     claimed = await leaving(catalog, "disk")
-    assert not (await catalog.write(copies.let_go, claimed, law("disk", "inbox@host"))).let_go
+    assert not (await catalog.write(copy_law.let_go, claimed, law("disk", "inbox@host"))).let_go
 
 
 async def test_copies_of_a_store_that_is_not_configured_do_not_count(catalog: Catalog) -> None:
     await kept(catalog, "disk", "former")
     claimed = await leaving(catalog, "disk")
-    assert not (await catalog.write(copies.let_go, claimed, law("disk"))).let_go
+    assert not (await catalog.write(copy_law.let_go, claimed, law("disk"))).let_go
 
 
 async def test_doubted_wanted_and_unwanted_copies_do_not_count(catalog: Catalog) -> None:
@@ -128,20 +131,22 @@ async def test_doubted_wanted_and_unwanted_copies_do_not_count(catalog: Catalog)
     await catalog.write(prepare)
     claimed = await leaving(catalog, "disk")
     everything = law("disk", "doubted", "unwanted", "wanted")
-    assert (await catalog.write(copies.let_go, claimed, everything)) == Verdict(let_go=False)
+    assert (await catalog.write(copy_law.let_go, claimed, everything)) == Verdict(let_go=False)
 
 
 async def test_as_many_must_be_proven_as_the_policy_says(catalog: Catalog) -> None:
     await kept(catalog, "a", "b", "c")
     stores = ("a", "b", "c")
     claimed = await leaving(catalog, "a")
-    assert not (await catalog.write(copies.let_go, claimed, law(*stores, min_copies=3))).let_go
-    assert (await catalog.write(copies.let_go, claimed, law(*stores, min_copies=2))).let_go
+    assert not (await catalog.write(copy_law.let_go, claimed, law(*stores, min_copies=3))).let_go
+    assert (await catalog.write(copy_law.let_go, claimed, law(*stores, min_copies=2))).let_go
 
 
 async def test_what_nothing_names_goes_entirely(catalog: Catalog) -> None:
     await kept(catalog, "disk", named=False)
-    assert (await catalog.write(copies.let_go, await leaving(catalog, "disk"), law("disk"))).let_go
+    assert (
+        await catalog.write(copy_law.let_go, await leaving(catalog, "disk"), law("disk"))
+    ).let_go
 
 
 async def test_two_processes_dropping_at_once_leave_one_copy(
@@ -153,8 +158,8 @@ async def test_two_processes_dropping_at_once_leave_one_copy(
             await kept(catalog, "disk", "backup")
             first, second = await leaving(catalog, "disk"), await leaving(catalog, "backup")
             verdicts = await asyncio.gather(
-                catalog.write(copies.let_go, first, law("disk", "backup")),
-                other.write(copies.let_go, second, law("disk", "backup")),
+                catalog.write(copy_law.let_go, first, law("disk", "backup")),
+                other.write(copy_law.let_go, second, law("disk", "backup")),
             )
             assert sorted(verdict.let_go for verdict in verdicts) == [False, True]
 
@@ -171,9 +176,9 @@ async def test_a_worker_that_wakes_after_its_lease_ran_out_lets_nothing_go(
     sleeper = await leaving(catalog, "disk", lease_seconds=0)
     awake = await leaving(catalog, "disk")
     with pytest.raises(LeaseLost):
-        await catalog.write(copies.let_go, sleeper, law("disk", "backup"))
+        await catalog.write(copy_law.let_go, sleeper, law("disk", "backup"))
     assert (await states(catalog, BLOB))["disk"] is CopyState.PRESENT
-    assert (await catalog.write(copies.let_go, awake, law("disk", "backup"))).let_go
+    assert (await catalog.write(copy_law.let_go, awake, law("disk", "backup"))).let_go
 
 
 # --- an upload of the same bytes arrives while a copy is being dropped ---------------------------
@@ -194,7 +199,7 @@ def upload(tx: Tx, track_id: str, *keep: str) -> recording.Recorded:
 
 async def claim_drop(catalog: Catalog, store: str) -> Claimed:
     [claimed] = await catalog.write(
-        copies.claim, Chore.DROP, store, holder="h/1/1", limit=1, lease_seconds=60
+        copy_work.claim, Chore.DROP, store, holder="h/1/1", limit=1, lease_seconds=60
     )
     return claimed
 
@@ -301,7 +306,7 @@ async def written_by_another_process(catalog: Catalog, placed: Rules) -> None:
     def write(tx: Tx) -> list[Claimed]:
         add_track(tx, make_track("t", BLOB, public=True))
         planning.replan(tx, BLOB, placed, lane=Lane.BULK)
-        return copies.claim(tx, Chore.COPY, "cdn", holder="h/1/1", limit=1, lease_seconds=60)
+        return copy_work.claim(tx, Chore.COPY, "cdn", holder="h/1/1", limit=1, lease_seconds=60)
 
     assert await catalog.write(write)
 
@@ -311,7 +316,7 @@ WITH_CDN = Rules(("disk",), (StoreRule("disk", LAYOUT), StoreRule("cdn", LAYOUT,
 
 async def due(catalog: Catalog, chore: Chore, store: str) -> list[Claimed]:
     return await catalog.write(
-        copies.claim, chore, store, holder="h/2/2", limit=9, lease_seconds=60
+        copy_work.claim, chore, store, holder="h/2/2", limit=9, lease_seconds=60
     )
 
 

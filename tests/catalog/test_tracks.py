@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
+from soundkeep.answers import Removal
 from soundkeep.catalog import tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.tracks import Query
 from soundkeep.errors import BadCursor
-from soundkeep.model import Asked, Removal, Visibility
+from soundkeep.model import Asked, Visibility
 
 
 @pytest.fixture

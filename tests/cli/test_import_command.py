@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.commands import SECONDS, program, serving, tree, wav
-from soundkeep.settings import load
+from soundkeep.settings.sources import load
 from soundkeep.stores.kinds import make_store
 
 

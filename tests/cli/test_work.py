@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 from cli.commands import program, wav
@@ -28,3 +31,44 @@ def test_copies_that_wait_for_a_store_that_is_out_are_said(tmp_path: Path) -> No
     run("add", "-", given=wav(5_000, 2))
     done = run("work", "--until-idle", fails=1)
     assert b"1 copies wait after a failure: soundkeep status" in done.stderr
+
+
+def test_a_store_is_emptied_by_the_command_that_drains_it(tmp_path: Path) -> None:
+    """It tells how things are now, not at some worker's last count."""
+    run = program(tmp_path / "data")
+    run("add", "-", given=SOUND)
+    done = run("stores", "drain", "disk")
+    assert b"disk is empty" in done.stdout
+    assert not list((tmp_path / "data/audio/blobs").glob("*"))
+    run("check")
+
+
+def test_a_drain_whose_process_died_is_begun_before_anything_is_called_done(
+    tmp_path: Path,
+) -> None:
+    run = program(tmp_path / "data")
+    run("add", "-", given=SOUND)
+    with closing(sqlite3.connect(tmp_path / "data/catalog.db")) as catalog, catalog:
+        catalog.execute("UPDATE stores SET draining_at = ? WHERE name = 'disk'", (time.time(),))
+    assert b"nothing is due any more" in run("work", "--until-idle").stderr
+    assert not list((tmp_path / "data/audio/blobs").glob("*"))
+
+
+def test_a_track_that_is_driven_out_of_every_store_is_said_and_stays(tmp_path: Path) -> None:
+    """Withdrawn from one, and the only other is emptied: that is nobody's error, and not well."""
+    run = program(tmp_path / "data")
+    sound = tmp_path / "sound.wav"
+    sound.write_bytes(SOUND)
+    track = run.json("add", sound)["id"]
+    run("sync", track, "--store", "disk", "--delete", "--wait")
+    run("check")
+    run("stores", "drain", "backup")
+    assert run.json("status")["unplaced"] == 1
+    told = run("check", fails=1).stdout.decode()
+    assert "1 tracks belong in no store" in told
+    assert f"  {track}\n" in told
+    assert run("get", track, "--output", "-").stdout == SOUND
+
+    run("sync", track, "--store", "disk", "--wait")
+    run("check")
+    assert run.json("status")["unplaced"] == 0

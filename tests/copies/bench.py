@@ -12,9 +12,10 @@ from sqlalchemy import update
 
 from reading.stage import PATIENT, Stage
 from reading.stage import opened as opened_stage
-from soundkeep.catalog import copies
+from soundkeep.catalog import copies, copy_work
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed, Law
+from soundkeep.catalog.copy_law import Law
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.schema import copies as table
 from soundkeep.chores import Frame, kinds
 from soundkeep.copies.copying import Copier
@@ -54,7 +55,7 @@ class Bench:
     ) -> Claimed:
         """Leases the one row of that chore that is due."""
         [claimed] = await self.stage.catalog.write(
-            copies.claim, chore, store, holder="host/1/1", limit=2, lease_seconds=lease_seconds
+            copy_work.claim, chore, store, holder="host/1/1", limit=2, lease_seconds=lease_seconds
         )
         return claimed
 

@@ -12,10 +12,11 @@ from typing import Any
 import ledgers
 from copies.bench import INBOX, LEASE_SECONDS, Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import renditions, sidecars, speech, tracks
+from soundkeep.catalog import renditions, sidecar_work, sidecars, speeches, tracks
+from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import segments
-from soundkeep.catalog.speech import Speech
+from soundkeep.catalog.speeches import Speech
 from soundkeep.copies import planning
 from soundkeep.copies.drill import Comparison, compare
 from soundkeep.copies.placement import (
@@ -30,15 +31,7 @@ from soundkeep.copies.rebuild import Rebuild, Tally
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox
-from soundkeep.model import (
-    Asked,
-    Blob,
-    Chore,
-    Lane,
-    SubjectKind,
-    Track,
-    Visibility,
-)
+from soundkeep.model import Asked, Blob, Chore, Lane, SubjectKind, Track, Visibility
 from soundkeep.speech.asked import Asked as AskedOfEngine
 from soundkeep.speech.keys import canonical, segment_key
 from soundkeep.stores.interface import Key
@@ -104,7 +97,7 @@ async def written(lost: Lost) -> None:
     await lost.live.write(sidecars.due_now)
     for store in ("disk", "backup"):
         for claimed in await lost.live.write(
-            sidecars.claim, Chore.WRITE_SIDECAR, store, holder="h/1/1", limit=99,
+            sidecar_work.claim, Chore.WRITE_SIDECAR, store, holder="h/1/1", limit=99,
             lease_seconds=LEASE_SECONDS,
         ):  # fmt: skip
             assert await lost.bench.carry_out(Chore.WRITE_SIDECAR, store, claimed)
@@ -143,10 +136,10 @@ def say(tx: Tx, blob: Blob) -> None:
         tx, blob, lambda: tx.run(row), inbox=Inbox(INBOX, "uploads/a", 60), rules=RULES,
         lane=Lane.BULK,
     )  # fmt: skip
-    speech.also_known_as(tx, KEY, ["an old key"])
+    segment_rows.also_known_as(tx, KEY, ["an old key"])
     script = {"shown": "Once, a fox.", "segments": [[0, 12, [[0, 12]]]]}
-    speech.record_speech(tx, Speech("whole", "mp3", (KEY,), blob.digest, script, 0))
-    speech.note_track(tx, "whole", "admin", "book", "t3")
+    speeches.record(tx, Speech("whole", "mp3", (KEY,), blob.digest, script, 0))
+    speeches.note_track(tx, "whole", "admin", "book", "t3")
 
 
 def is_rendition_of(tx: Tx, made: str, original: str) -> None:

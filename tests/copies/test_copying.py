@@ -12,8 +12,8 @@ import pytest
 import ledgers
 from copies.bench import Bench, opened
 from reading.stage import SIZES, flip, noise
-from soundkeep.catalog import copies
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog import copy_work
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.schema import now
 from soundkeep.copies.copying import Copier
 from soundkeep.digest import CHUNK_BYTES
@@ -172,7 +172,7 @@ async def test_an_outage_costs_the_row_no_attempt_and_opens_the_circuit(bench: B
     assert (copy.state, copy.attempts, copy.last_error) == (CopyState.WANTED, 0, None)
     assert (
         await bench.stage.catalog.write(
-            copies.claim, Chore.COPY, "one", holder="h/1/1", limit=1, lease_seconds=60
+            copy_work.claim, Chore.COPY, "one", holder="h/1/1", limit=1, lease_seconds=60
         )
         == []
     )

@@ -11,13 +11,14 @@ import pytest
 import ledgers
 from copies.bench import DAY, INBOX, MANNERS, RULES, Bench, opened
 from reading.stage import noise, until
+from soundkeep.answers import Removal
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import now
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import NotEnoughCopies
 from soundkeep.intake import recording
-from soundkeep.model import Blob, Chore, CopyState, Removal, Wish
+from soundkeep.model import Blob, Chore, CopyState, Wish
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault
 from soundkeep.testing.sources import BytesSource

@@ -11,7 +11,7 @@ import pytest
 from copies.bench import RULES, Bench, opened
 from reading.stage import noise
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.copies import migrating
 from soundkeep.copies.migrating import CarryOut, Migrator, Move
 from soundkeep.errors import CatalogUnavailable, Unavailable

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import insert, update
 
 from ledgers import make_blob, make_track, opened
-from soundkeep.catalog import blobs, copies, speech
+from soundkeep.catalog import blobs, copies, copy_law
+from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
@@ -85,8 +86,8 @@ def test_speech_lies_in_every_store_to_keep_by_its_digest_and_in_no_public_one()
 async def test_what_landed_is_wanted_wherever_it_belongs(catalog: Catalog) -> None:
     assert await catalog.write(say), "the inbox has the only copy"
     assert await wishes(catalog) == SAID
-    assert await catalog.read(speech.naming, BLOB.digest) == [SegmentName("key", 1)]
-    assert await catalog.read(copies.is_named, BLOB.digest)
+    assert await catalog.read(segment_rows.naming, BLOB.digest) == [SegmentName("key", 1)]
+    assert await catalog.read(copy_law.is_named, BLOB.digest)
     await passes.replan_all(catalog, RULES)
     assert await wishes(catalog) == SAID
 

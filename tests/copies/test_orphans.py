@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.schema import copies as copies_table

@@ -13,21 +13,19 @@ import pytest
 from sqlalchemy import select
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build import ground
+from soundkeep.build.house import House
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import copies as table
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Added
+from soundkeep.keep.uploads import Added
 from soundkeep.model import CopyState
-from soundkeep.settings import (
-    LocalStoreSettings,
-    MemoryStoreSettings,
-    PolicySettings,
-    Settings,
-    WorkerSettings,
-)
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings, WorkerSettings
+from soundkeep.settings.stores import LocalStoreSettings, MemoryStoreSettings
+from soundkeep.stores import kinds
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing.faulty import Fault, FaultyStore
@@ -102,25 +100,25 @@ class Scene:
 
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> Iterator[FarStore]:
-    far, make_store = FarStore(), build.make_store
+    far, make_store = FarStore(), kinds.make_store
 
     def made(name: str, *arguments: object, **place: object) -> Store:
         return far if name == "far" else make_store(name, *arguments, **place)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(build, "make_store", made)
+    monkeypatch.setattr(ground, "make_store", made)
     yield far
     far.heal()
 
 
-@pytest.fixture
-async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
+@asynccontextmanager
+async def opened(far: FarStore, data: Path, *, ack_seconds: float) -> AsyncIterator[Scene]:
     settings = Settings(
-        data=tmp_path,
+        data=data,
         stores={
             "far": MemoryStoreSettings(kind="memory", concurrency=CONCURRENCY, sidecars=False),
             "disk": LocalStoreSettings(kind="local", path=Path("audio")),
         },
-        policy=PolicySettings(keep=("far", "disk"), ack_seconds=600),
+        policy=PolicySettings(keep=("far", "disk"), ack_seconds=ack_seconds),
         worker=WorkerSettings(poll_seconds=0.05, probe_seconds=0.1),
     )
     async with build.opened(settings) as house:
@@ -128,10 +126,17 @@ async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
         far.heal()
 
 
-def in_haste(settings: Settings) -> Settings:
+@pytest.fixture
+async def scene(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with opened(far, tmp_path, ack_seconds=600) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def hasty(far: FarStore, tmp_path: Path) -> AsyncIterator[Scene]:
     """The same, with uploads that wait for a store but for a moment."""
-    policy = settings.policy.model_copy(update={"ack_seconds": 1.0})
-    return settings.model_copy(update={"policy": policy})
+    async with opened(far, tmp_path, ack_seconds=1) as scene:
+        yield scene
 
 
 # --- uploads -------------------------------------------------------------------------------------
@@ -171,15 +176,14 @@ async def test_an_upload_does_not_wait_for_the_probe_of_a_store_that_failed(scen
 
 
 async def test_a_store_that_is_slow_to_take_an_upload_is_looked_at_before_it_gives_up(
-    scene: Scene,
+    hasty: Scene,
 ) -> None:
-    scene.far.dies_in_the_next_put = True
-    scene.house.keep.settings = in_haste(scene.house.keep.settings)
-    await scene.add(1)
+    hasty.far.dies_in_the_next_put = True
+    await hasty.add(1)
     async with asyncio.timeout(BOUND_SECONDS):
-        while not await scene.is_out():
+        while not await hasty.is_out():
             await asyncio.sleep(0.01)
-    assert scene.far.under_way, "the put still waits for its answer"
+    assert hasty.far.under_way, "the put still waits for its answer"
 
 
 async def test_an_upload_asks_nothing_of_a_store_that_is_known_to_be_out(scene: Scene) -> None:

@@ -25,23 +25,16 @@ from copies.lost import (
     written,
 )
 from reading.stage import flip, noise
-from soundkeep.catalog import copies, coverage, renditions, sidecars, speech, tracks
+from soundkeep.catalog import copies, coverage, renditions, segments, sidecars, speeches, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.copies import planning
 from soundkeep.copies.marking import admit, take_over
-from soundkeep.copies.placement import (
-    Layout,
-    Rules,
-)
+from soundkeep.copies.placement import Layout, Rules
 from soundkeep.copies.rebuild import Rebuild
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Conflict, Misconfigured
 from soundkeep.intake import recording
-from soundkeep.model import (
-    CopyState,
-    SidecarState,
-    Wish,
-)
+from soundkeep.model import CopyState, SidecarState, Wish
 from soundkeep.speech.keys import canonical
 from soundkeep.stores.interface import Key
 from soundkeep.testing.faulty import Fault
@@ -68,9 +61,9 @@ async def test_a_catalog_made_of_one_store_knows_all_that_the_lost_one_knew(
     assert found.losses == []
     assert found.compared == {"tracks": 4, "segments": 1, "speeches": 1}
 
-    segment = await lost.empty.read(speech.find, "an old key")
-    assert segment == await lost.live.read(speech.find, KEY)
-    assert await lost.empty.read(speech.track_of, "whole", "admin", "book") == "t3"
+    segment = await lost.empty.read(segments.find, "an old key")
+    assert segment == await lost.live.read(segments.find, KEY)
+    assert await lost.empty.read(speeches.track_of, "whole", "admin", "book") == "t3"
     assert await lost.empty.read(renditions.is_one, "t1")
     for number in range(len(SIZES)):
         track = await lost.empty.read(tracks.find, f"t{number}")
@@ -197,7 +190,7 @@ async def test_a_segment_whose_key_is_not_that_of_its_request_is_left(lost: Lost
     await lost.edit(f"segments/{KEY}.json", request=request)
     tally = await lost.run("disk")
     assert [left.why for left in tally.left] == ["its segment_key is not that of its request"]
-    assert await lost.empty.read(speech.find, KEY) is None
+    assert await lost.empty.read(segments.find, KEY) is None
 
 
 async def test_a_file_that_is_no_sidecar_is_left_and_another_folder_not_looked_at(

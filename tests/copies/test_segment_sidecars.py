@@ -13,10 +13,12 @@ from sqlalchemy import insert
 
 from copies.bench import INBOX, LEASE_SECONDS, RULES, Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import imports, sidecars, speech, tracks
+from soundkeep.catalog import imports, sidecar_work, sidecars, tracks
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import segments, speeches
-from soundkeep.catalog.speech import Speech
+from soundkeep.catalog.speeches import Speech
 from soundkeep.copies import passes, planning
 from soundkeep.copies.placement import (
     DEFAULT_LAYOUT,
@@ -79,7 +81,7 @@ async def work(bench: Bench, chore: Chore, *stores: str) -> None:
     await bench.stage.catalog.write(sidecars.due_now)
     for store in stores:
         for claimed in await bench.stage.catalog.write(
-            sidecars.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=LEASE_SECONDS
+            sidecar_work.claim, chore, store, holder="h/1/1", limit=9, lease_seconds=LEASE_SECONDS
         ):
             assert await bench.carry_out(chore, store, claimed)
 
@@ -119,11 +121,11 @@ async def test_a_timing_that_is_found_out_and_another_key_make_it_due_again(benc
     blob = await heard(bench, "disk")
     await bench.stage.catalog.write(say, blob)
     await work(bench, Chore.WRITE_SIDECAR, "disk")
-    found = await bench.stage.catalog.read(speech.find, KEY)
+    found = await bench.stage.catalog.read(segment_rows.find, KEY)
     assert found is not None
-    await bench.stage.catalog.write(speech.note_timing, found, TIMING)
+    await bench.stage.catalog.write(segment_rows.note_timing, found, TIMING)
     assert (await rows(bench, blob))["disk"].state is SidecarState.DUE
-    await bench.stage.catalog.write(speech.also_known_as, KEY, ["old"])
+    await bench.stage.catalog.write(segment_rows.also_known_as, KEY, ["old"])
     await work(bench, Chore.WRITE_SIDECAR, "disk")
     ours = await lying_in(bench, "disk")
     assert (ours["timing"], ours["timing_source"]) == (TIMING, "provider")
@@ -145,7 +147,7 @@ async def test_a_segment_that_is_revoked_takes_it_away_and_the_tracks_stays(benc
 
 def revoke(tx: Tx, blob: Blob) -> None:
     recording.withdraw_speech(
-        tx, blob.digest, lambda: speech.withdraw(tx, KEY), rules=WITH_SIDECARS
+        tx, blob.digest, lambda: segment_rows.withdraw(tx, KEY), rules=WITH_SIDECARS
     )
 
 
@@ -154,7 +156,7 @@ async def test_one_revoked_since_the_claim_is_not_written(bench: Bench) -> None:
     await bench.stage.catalog.write(say, blob)
     await bench.stage.catalog.write(sidecars.due_now)
     [claimed] = await bench.stage.catalog.write(
-        sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
+        sidecar_work.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
     )
     await bench.stage.catalog.write(revoke, blob)
     assert await bench.carry_out(Chore.WRITE_SIDECAR, "disk", claimed)
@@ -192,9 +194,9 @@ def forget(tx: Tx) -> None:
 
 def is_speech(tx: Tx, blob: Blob) -> None:
     script: Mapping[str, Any] = {"shown": "T", "segments": [[0, 1, [[0, 1]]]]}
-    speech.record_speech(tx, Speech("whole", "mp3", (KEY,), blob.digest, script, 0))
+    speech_rows.record(tx, Speech("whole", "mp3", (KEY,), blob.digest, script, 0))
     tx.run(speeches.update().values(hits=4, last_heard_at=0.0))
-    speech.note_track(tx, "whole", "admin", "book", "sound")
+    speech_rows.note_track(tx, "whole", "admin", "book", "sound")
 
 
 async def test_a_tracks_tells_which_speech_it_is_but_not_in_public(bench: Bench) -> None:

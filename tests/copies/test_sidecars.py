@@ -14,17 +14,18 @@ import pytest
 import ledgers
 from copies.bench import LEASE_SECONDS, RULES, Bench, opened
 from reading.stage import noise, until
-from soundkeep.catalog import sidecars, tracks
+from soundkeep.answers import Removal
+from soundkeep.catalog import sidecar_work, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
-from soundkeep.catalog.sidecars import ClaimedSidecar
+from soundkeep.catalog.sidecar_work import ClaimedSidecar
 from soundkeep.catalog.subjects import TrackRecord
 from soundkeep.copies import planning
 from soundkeep.copies.placement import DEFAULT_LAYOUT, DEFAULT_SIDECAR_LAYOUT, Layout, StoreRule
 from soundkeep.copies.sidecar_form import sidecar_bytes
 from soundkeep.copies.sidecars import SidecarKeeper
 from soundkeep.intake import recording
-from soundkeep.model import Chore, CopyState, Removal, Sidecar, SidecarState, Track, Visibility
+from soundkeep.model import Chore, CopyState, Sidecar, SidecarState, Track, Visibility
 from soundkeep.stores.interface import Key, Receipt, Source
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Wrapped
@@ -74,7 +75,7 @@ async def claim(
     bench: Bench, chore: Chore, store: str, lease_seconds: float = LEASE_SECONDS
 ) -> ClaimedSidecar:
     [claimed] = await bench.stage.catalog.write(
-        sidecars.claim, chore, store, holder="host/1/1", limit=2, lease_seconds=lease_seconds
+        sidecar_work.claim, chore, store, holder="host/1/1", limit=2, lease_seconds=lease_seconds
     )
     return claimed
 

@@ -15,7 +15,7 @@ from copies.bench import DAY, Bench, opened
 from copies.lost import BESIDE, RULES, Lost, about_to_be_lost
 from copies.spelling import SpellingStore
 from reading.stage import noise, read
-from soundkeep.catalog import copies, sidecars, tracks
+from soundkeep.catalog import copies, sidecar_work, sidecars, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import now, orphans
@@ -78,7 +78,7 @@ async def test_a_sidecar_of_which_nobody_heard_goes_too(bench: Bench) -> None:
     await one.put(Key(row.key), BytesSource(b"{}"))
     await bench.stage.catalog.write(recording.remove, track.id, rules)
     [claimed] = await bench.stage.catalog.write(
-        sidecars.claim, Chore.REMOVE_SIDECAR, "one", holder="h/1/1", limit=9, lease_seconds=60
+        sidecar_work.claim, Chore.REMOVE_SIDECAR, "one", holder="h/1/1", limit=9, lease_seconds=60
     )
     assert await bench.carry_out(Chore.REMOVE_SIDECAR, "one", claimed)
     assert await listed(one) == [f"blobs/{track.blob.digest}"]
@@ -172,7 +172,7 @@ async def _kept_there(lost: Lost, rules: Rules) -> Track:
     await lost.live.write(planning.replan_one, track.blob.digest, rules)
     assert await lost.bench.work(Chore.COPY, "disk")
     [claimed] = await lost.live.write(
-        sidecars.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
+        sidecar_work.claim, Chore.WRITE_SIDECAR, "disk", holder="h/1/1", limit=9, lease_seconds=60
     )
     assert await lost.bench.carry_out(Chore.WRITE_SIDECAR, "disk", claimed)
     disk = lost.bench.stage.stores["disk"]

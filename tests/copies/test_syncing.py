@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ledgers import add_track, make_blob, make_track, opened
-from soundkeep.catalog import copies, tracks
+from soundkeep.answers import Removal, Standing, Synced
+from soundkeep.catalog import copies, copy_work, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as table
 from soundkeep.copies import planning, syncing
@@ -18,20 +19,7 @@ from soundkeep.copies.syncing import Order
 from soundkeep.errors import NoSuchStore
 from soundkeep.intake import recording
 from soundkeep.intake.recording import Inbox, NewTrack
-from soundkeep.model import (
-    Asked,
-    Chore,
-    Copy,
-    CopyState,
-    Lane,
-    Operation,
-    Removal,
-    Standing,
-    Synced,
-    Track,
-    Visibility,
-    Wish,
-)
+from soundkeep.model import Asked, Chore, Copy, CopyState, Lane, Operation, Track, Visibility, Wish
 
 BLOB = make_blob(b"a sound to be shown")
 OWN = Layout("audio/{track_id}")
@@ -72,10 +60,10 @@ async def settle(catalog: Catalog) -> None:
 
     def write(tx: Tx) -> None:
         for store in ("disk", "backup", "vault", "cdn"):
-            for claimed in copies.claim(
+            for claimed in copy_work.claim(
                 tx, Chore.COPY, store, holder="h/1/1", limit=9, lease_seconds=60
             ):
-                copies.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
+                copy_work.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
 
     await catalog.write(write)
 

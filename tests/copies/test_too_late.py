@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from ledgers import add_present, make_blob, make_track, opened
-from soundkeep.catalog import blobs, copies, tracks
-from soundkeep.catalog.copies import Claimed, Law
+from soundkeep.catalog import blobs, copies, copy_work, tracks
+from soundkeep.catalog.copy_law import Law
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies import planning
 from soundkeep.copies.copying import Copier
@@ -21,7 +22,7 @@ from soundkeep.errors import LeaseLost
 from soundkeep.intake import recording
 from soundkeep.model import Chore, CopyState, Lane
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Wrapped
@@ -64,7 +65,7 @@ class Scene:
 
     async def claim(self, chore: Chore, lease_seconds: float = 60) -> Claimed:
         [claimed] = await self.catalog.write(
-            copies.claim, chore, "cdn", holder="h/1/1", limit=1, lease_seconds=lease_seconds
+            copy_work.claim, chore, "cdn", holder="h/1/1", limit=1, lease_seconds=lease_seconds
         )
         return claimed
 

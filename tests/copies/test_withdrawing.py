@@ -12,7 +12,8 @@ import pytest
 
 from copies.bench import Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import copies, tracks
+from soundkeep.answers import Removal, Standing, Synced
+from soundkeep.catalog import copies, copy_work, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import copies as table
@@ -24,17 +25,7 @@ from soundkeep.copies.syncing import Order
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Unavailable
 from soundkeep.intake import recording
-from soundkeep.model import (
-    Asked,
-    Chore,
-    CopyState,
-    Operation,
-    Removal,
-    Standing,
-    Synced,
-    Track,
-    Visibility,
-)
+from soundkeep.model import Asked, Chore, CopyState, Operation, Track, Visibility
 from soundkeep.testing.faulty import Fault
 
 CONTENT = noise(5 * CHUNK_BYTES + 17)
@@ -121,7 +112,7 @@ async def test_nothing_of_it_is_claimed_while_the_store_is_known_to_be_down(benc
     await bench.stage.catalog.write(store_rows.open_circuit, "one", Unavailable("no"), 60.0)
     await make_private(bench, track)
     claimed = await bench.stage.catalog.write(
-        copies.claim, Chore.LEAVE, "one", holder="host/1/1", limit=2, lease_seconds=60
+        copy_work.claim, Chore.LEAVE, "one", holder="host/1/1", limit=2, lease_seconds=60
     )
     assert claimed == []
     line = await look(bench, track)

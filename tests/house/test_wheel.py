@@ -52,7 +52,7 @@ def test_every_file_in_the_wheel_has_the_bytes_of_the_tree(wheel: zipfile.ZipFil
 def test_the_wheel_carries_its_licence_and_its_command(wheel: zipfile.ZipFile) -> None:
     names = {Path(name).name: name for name in wheel.namelist() if ".dist-info/" in name}
     assert wheel.read(names["LICENSE"]) == (ROOT / "LICENSE").read_bytes()
-    assert b"soundkeep = soundkeep.cli:main" in wheel.read(names["entry_points.txt"])
+    assert b"soundkeep = soundkeep.__main__:main" in wheel.read(names["entry_points.txt"])
 
 
 def test_nothing_but_the_package_is_installed(wheel: zipfile.ZipFile) -> None:

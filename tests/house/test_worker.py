@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 from soundkeep.build import opened
-from soundkeep.settings import Settings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import WorkerSettings
 from soundkeep.worker import Worker
 
 BOUND_SECONDS = 20

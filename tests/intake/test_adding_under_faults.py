@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 
 from reading.stage import until
-from soundkeep import build, keep
-from soundkeep.build import House
+from soundkeep import build
+from soundkeep.build.house import House
 from soundkeep.catalog import database
 from soundkeep.catalog.tracks import Query
 from soundkeep.errors import CatalogUnavailable
+from soundkeep.intake import recording as recordings
 from soundkeep.intake.recording import NewTrack, Recorded, record
 from soundkeep.model import Blob
-from soundkeep.settings import PolicySettings, Settings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import PolicySettings, WorkerSettings
 from soundkeep.stores.interface import Key, Receipt, Source
 from soundkeep.stores.local import LocalStore
 from soundkeep.worker import Worker
@@ -101,7 +103,7 @@ async def test_a_caller_that_goes_away_while_its_upload_is_recorded_leaves_it_wh
         assert may_go_on.wait(30)
         return record(*arguments, **options)
 
-    monkeypatch.setattr(keep.recording, "record", slowly)
+    monkeypatch.setattr(recordings, "record", slowly)
     adding = asyncio.create_task(house.keep.add(body(), NewTrack()))
     await until(recording.is_set)
     adding.cancel()

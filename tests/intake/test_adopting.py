@@ -13,13 +13,13 @@ import pytest
 
 from copies.spelling import SpellingStore
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.database import Catalog
 from soundkeep.copies.placement import Layout
 from soundkeep.intake.adopting import Adopted, Adoption
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import CopyState, Operation, Track, Visibility
 from soundkeep.rebuilding import rebuilding
 from soundkeep.settings import Settings

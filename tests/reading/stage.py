@@ -16,7 +16,7 @@ from soundkeep.catalog.database import Catalog
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.model import Blob, CopyState, Track
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.local import LocalStore

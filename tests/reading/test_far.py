@@ -13,7 +13,7 @@ from soundkeep.model import Track
 from soundkeep.reading.body import PIECE_BYTES, Body
 from soundkeep.reading.pace import ENOUGH, SHORTEST_SECONDS, Paces
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.testing.faulty import Fault
 
 CONTENT = noise(3 * CHUNK_BYTES + 17)

@@ -13,7 +13,7 @@ from reading.stage import SIZES, Stage, flip, noise, open_files, opened, read, u
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import PermissionDenied, TimedOut, Unavailable, Unplayable, WriteFailed
 from soundkeep.model import CopyState
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.testing.faulty import Fault
 
 HASTY = ReadingSettings(hedge_seconds=0.02, stall_seconds=30)

@@ -26,7 +26,7 @@ from servers.fault_proxy import FaultProxy, fault_proxy
 from servers.google import google_door
 from servers.ipfs import SERVICE_TOKEN, running_node, running_pinning_service
 from servers.seaweed import CREDENTIALS, running_seaweed
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.interface import MARKER_KEY, Store
 from soundkeep.stores.kinds import make_store
 

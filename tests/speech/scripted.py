@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from soundkeep.errors import EngineUnavailable
 from soundkeep.speech.asked import Asked
+from soundkeep.speech.calls import Take
 from soundkeep.speech.engines.interface import (
     AudioFormat,
     Bill,
@@ -18,7 +19,7 @@ from soundkeep.speech.engines.interface import (
     Spoken,
     Voice,
 )
-from soundkeep.speech.leading import Take, Verdict
+from soundkeep.speech.leading import Verdict
 
 WAV = AudioFormat("wav", "wav", "audio/wav", "wav", 44100)
 PRICE = Price(Decimal(1000), "USD")  # a character costs 1

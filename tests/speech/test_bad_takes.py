@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from soundkeep import build, errors
-from soundkeep.build import House
-from soundkeep.catalog import money, refusals, speech
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
+from soundkeep.catalog import money, refusals, segments
 from soundkeep.catalog.money import IntentState
 from soundkeep.settings import Settings
 from soundkeep.speech.asked import Asked
@@ -115,9 +116,9 @@ async def test_a_bad_take_is_refused_and_put_aside_and_the_key_rests_after_two(
             assert isinstance(answer, errors.TakeRefused)
             assert re.search(reason, str(answer))
         assert engine.calls == attempt
-    assert await house.keep.catalog.read(speech.find, key) is None
+    assert await house.keep.catalog.read(segments.find, key) is None
     refused = await house.keep.catalog.read(refusals.of_segment, key)
-    aside = house.keep.settings.data_directory / build.REFUSED_TAKES
+    aside = house.keep.settings.data_directory / REFUSED_TAKES
     assert [(aside / row.file).read_bytes() for row in refused] == [engine.audio] * 2
     assert all(re.search(reason, row.reason) for row in refused)
     rests = await hear(house, what)
@@ -135,4 +136,4 @@ async def test_an_answer_without_a_byte_is_no_take_at_all(
     what = wanted("mp3")
     answers = await asyncio.gather(*(hear(house, what) for _ in range(FOLLOWERS)))
     assert all(isinstance(answer, errors.EngineAnsweredBadly) for answer in answers)
-    assert await house.keep.catalog.read(speech.find, segment_key(what)) is None
+    assert await house.keep.catalog.read(segments.find, segment_key(what)) is None

@@ -13,18 +13,23 @@ from sqlalchemy import select, update
 
 from reading.stage import until
 from soundkeep import build, errors
-from soundkeep.build import House
-from soundkeep.catalog import copies, database, hits, money, refusals, speech
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
+from soundkeep.catalog import copies, database, hits, money, refusals, speaking
+from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.money import Intent, IntentState, Order
 from soundkeep.catalog.schema import now, segments
-from soundkeep.catalog.speech import Claimed, Held, Noted, Requested
+from soundkeep.catalog.speaking import Claimed, Held, Noted, Requested
 from soundkeep.intake.spool import Spool
 from soundkeep.model import CopyState, Money, Segment
-from soundkeep.settings import Settings, SpeechSettings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import WorkerSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech import generation as generation_module
+from soundkeep.speech.calls import Take
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.keys import segment_key
-from soundkeep.speech.leading import Take, Verdict
+from soundkeep.speech.leading import Verdict
 from soundkeep.speech.live import HELD_BACK_BYTES
 from soundkeep.worker import Worker
 from sounds import wav
@@ -282,10 +287,10 @@ async def test_a_refused_take_breaks_every_stream_off_and_is_put_aside(
     generation.leader.judge = refuse
     callers = (heard_or_code(generation) for _ in range(10))
     assert set(await asyncio.gather(*callers)) == {"take_refused"}
-    assert await house.keep.catalog.read(speech.find, KEY) is None
+    assert await house.keep.catalog.read(segment_rows.find, KEY) is None
     [row] = await house.keep.catalog.read(refusals.of_segment, KEY)
     assert row.reason == "it is silent"
-    aside = settings.data_directory / build.REFUSED_TAKES / row.file
+    aside = settings.data_directory / REFUSED_TAKES / row.file
     assert aside.read_bytes() == SOUND
     assert not list((settings.inbox_directory / "uploads").iterdir())
     assert [(call.state, call.cost.amount) for call in await calls(house)] == [
@@ -300,7 +305,7 @@ async def test_a_refused_take_that_cannot_be_put_aside_is_an_honest_row(
         return Verdict(accepted=False, reason="it is silent")
 
     generation.leader.judge = refuse
-    (settings.data_directory / build.REFUSED_TAKES).write_bytes(b"in the way")
+    (settings.data_directory / REFUSED_TAKES).write_bytes(b"in the way")
     assert [await heard_or_code(generation) for _ in range(3)] == ["write_failed"] * 3
     assert engine.calls == 1
     [call] = await calls(house)
@@ -327,7 +332,7 @@ async def test_what_is_no_sound_is_never_kept(
     engine.audio = audio
     expected = "take_refused" if audio else "engine_answered_badly"
     assert await heard_or_code(generation) == expected
-    assert await house.keep.catalog.read(speech.find, KEY) is None
+    assert await house.keep.catalog.read(segment_rows.find, KEY) is None
     assert await states(house) == [IntentState.DONE]
 
 
@@ -360,7 +365,7 @@ async def test_a_fault_that_may_pass_is_told_to_all_and_tried_after_a_rest(
     assert engine.calls == 1, "it is told again without a call"
     [call] = await calls(house)
     assert (call.state, call.cost.amount) == (state, cost)
-    assert await house.keep.catalog.read(speech.find, KEY) is None
+    assert await house.keep.catalog.read(segment_rows.find, KEY) is None
     engine.error = None
     await the_rest_is_over(house)
     assert await hear(generation) == SOUND
@@ -429,7 +434,7 @@ async def somebody_else_claims(house: House) -> Claimed:
     wish = Requested(KEY, "{}", "scripted", "m", "v", None, "Hello.")
     order = Order(KEY, "scripted", "m", "v", "ben", COST, Money(1, "USD"), None)
     claimed = await house.keep.catalog.write(
-        speech.want, wish, order, holder="elsewhere/1/1", lease_seconds=60
+        speaking.want, wish, order, holder="elsewhere/1/1", lease_seconds=60
     )
     assert isinstance(claimed, Claimed)
     return claimed
@@ -453,7 +458,7 @@ async def test_who_lost_the_lease_keeps_nothing_and_waits_for_who_has_it(
     assert await stream == "engine_unavailable", "it is not what will be kept"
     assert not any(caller.done() for caller in callers)
     fault = Noted("engine_unauthorised", "theirs", 0.0)
-    await house.keep.catalog.write(speech.note_error, theirs, fault, retryable=False)
+    await house.keep.catalog.write(speaking.note_error, theirs, fault, retryable=False)
     ended = await asyncio.gather(*callers, return_exceptions=True)
     assert {type(each) for each in ended} == {errors.EngineUnauthorised}
     assert not list((house.keep.settings.inbox_directory / "uploads").iterdir())
@@ -475,7 +480,7 @@ async def test_a_long_call_keeps_its_lease(settings: Settings) -> None:
         first = await lease_end(house)
         async with asyncio.timeout(20):
             while await lease_end(house) < first + 2:  # two leases later
-                assert isinstance(await house.keep.catalog.read(speech.look, KEY), Held)
+                assert isinstance(await house.keep.catalog.read(speaking.look, KEY), Held)
                 await asyncio.sleep(0.05)
         engine.may_end.set()
         assert isinstance(await caller, Segment)
@@ -516,9 +521,9 @@ async def test_open_calls_whose_lease_ran_out_are_unknown_though_nobody_asks(
     house: House,
 ) -> None:
     await somebody_else_claims(house)
-    assert await house.keep.catalog.write(speech.forsake_expired) == 0
+    assert await house.keep.catalog.write(speaking.forsake_expired) == 0
     await the_rest_is_over(house)
-    assert await house.keep.catalog.write(speech.forsake_expired) == 1
+    assert await house.keep.catalog.write(speaking.forsake_expired) == 1
     assert await states(house) == [IntentState.UNKNOWN]
 
 

@@ -14,12 +14,12 @@ import pytest
 
 from soundkeep.audio.jail import Jail
 from soundkeep.intake.examine import Examiner
-from soundkeep.settings import AUDIO_TYPES
+from soundkeep.settings.house import AUDIO_TYPES
 from soundkeep.speech.asked import Asked
+from soundkeep.speech.calls import Take
 from soundkeep.speech.engines.espeak import EspeakEngine
 from soundkeep.speech.engines.interface import AudioFormat, Bill
 from soundkeep.speech.judging import judging
-from soundkeep.speech.leading import Take
 from speech.takes import coded
 
 TAKES, TAKES_IN_BRIEF = 200, 40

@@ -16,11 +16,11 @@ from servers.fake_provider import API_KEY, Fake, running
 from servers.soundkeep import Server, eventually
 from servers.soundkeep import running as serving
 from soundkeep import build
-from soundkeep.build import House
-from soundkeep.catalog import plan_items, speech
+from soundkeep.build.house import House
+from soundkeep.catalog import plan_items, speeches
 from soundkeep.catalog.plan_items import Taken
 from soundkeep.catalog.plans import Plan, PlanState
-from soundkeep.catalog.speech import Speech
+from soundkeep.catalog.speeches import Speech
 from soundkeep.errors import BadSpeech, BadText, NoSuchPlan, PlanIsOver, UnknownVoice
 from soundkeep.settings import Settings
 from soundkeep.speech.asked import Asked
@@ -379,8 +379,8 @@ async def asked_for(house: House, text: str, collection: str, owner: str = "admi
     await house.generation.segment(asked, owner)
     key = f"speech-of-{segment_key(asked)}"
     spoken = Speech(key, "mp3", (segment_key(asked),), None, None, 0)
-    await house.keep.catalog.write(speech.record_speech, spoken)
-    await house.keep.catalog.write(speech.note_track, key, owner, collection, f"track-{key}")
+    await house.keep.catalog.write(speeches.record, spoken)
+    await house.keep.catalog.write(speeches.note_track, key, owner, collection, f"track-{key}")
 
 
 async def test_a_standing_plan_takes_up_new_texts_of_its_collection_and_never_ends(

@@ -15,10 +15,11 @@ import pytest
 from ledgers import opened
 from servers.fake_provider import API_KEY, Fake, running
 from servers.speakers import OWNER, Speaker, speaking
-from soundkeep.catalog import money, speech
+from soundkeep.catalog import money, segments
+from soundkeep.catalog import speaking as speaking_rows
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.money import Intent, IntentState
-from soundkeep.catalog.speech import Held
+from soundkeep.catalog.speaking import Held
 from soundkeep.model import Segment
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.keys import segment_key
@@ -94,7 +95,7 @@ async def calls_for(catalog: Catalog, key: str = KEY) -> list[Intent]:
 
 async def kept(catalog: Catalog, key: str = KEY) -> str:
     """The digest of what is kept under the key."""
-    found = await catalog.read(speech.find, key)
+    found = await catalog.read(segments.find, key)
     assert isinstance(found, Segment)
     return found.digest.hex
 
@@ -136,7 +137,7 @@ async def test_a_leader_that_is_killed_costs_one_charge_more_at_most_and_is_unkn
     for speaker in speakers:
         speaker.tell("ask", [TEXT], CALLERS)
     await asyncio.to_thread(until, lambda: fake.charges()["charges"] == 1)
-    held = await catalog.read(speech.look, KEY)
+    held = await catalog.read(speaking_rows.look, KEY)
     assert isinstance(held, Held)
     [leader] = [each for each in speakers if f"/{each.pid}/" in held.holder]
     os.kill(leader.pid, signal.SIGKILL)

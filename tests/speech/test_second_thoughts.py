@@ -14,15 +14,18 @@ import pytest
 from sqlalchemy import update
 
 from soundkeep import build, errors
-from soundkeep.build import House
-from soundkeep.catalog import copies, money, refusals, speech
+from soundkeep.build.house import House
+from soundkeep.build.speech import REFUSED_TAKES
+from soundkeep.catalog import copies, money, refusals, segments
 from soundkeep.catalog.schema import now, refused_takes
 from soundkeep.digest import Digest
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Money
-from soundkeep.settings import Settings, WorkerSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import WorkerSettings
+from soundkeep.speech.calls import Take
 from soundkeep.speech.keys import segment_key
-from soundkeep.speech.leading import Take, Verdict
+from soundkeep.speech.leading import Verdict
 from soundkeep.speech.request import speech_request
 from soundkeep.worker import Worker
 from sounds import wav
@@ -113,7 +116,7 @@ async def test_a_refused_take_that_is_accepted_is_the_segment_and_is_not_paid_fo
     assert await hear(house) == SOUND
     assert engine.calls == 2
     assert [left.reason for left in await house.aside.refused()] == ["it is a duck"], "one is left"
-    assert len(list((house.keep.settings.data_directory / build.REFUSED_TAKES).iterdir())) == 1
+    assert len(list((house.keep.settings.data_directory / REFUSED_TAKES).iterdir())) == 1
 
 
 async def test_an_accepted_take_gets_into_every_store(house: House) -> None:
@@ -141,7 +144,7 @@ async def test_what_nobody_could_play_is_not_accepted(house: House, engine: Scri
     take = await refused_take(house)
     with pytest.raises(errors.NotAudio):
         await house.aside.accept(take.id)
-    assert await house.keep.catalog.read(speech.find, KEY) is None
+    assert await house.keep.catalog.read(segments.find, KEY) is None
 
 
 async def test_a_take_is_accepted_once_and_only_where_it_is_kept(house: House) -> None:

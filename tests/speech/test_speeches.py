@@ -13,12 +13,13 @@ import pytest
 from sqlalchemy import select
 
 from soundkeep import build
-from soundkeep.build import House
-from soundkeep.catalog import hits, speech
+from soundkeep.build.house import House
+from soundkeep.catalog import hits, segments, speeches
 from soundkeep.catalog.schema import intents
 from soundkeep.errors import BadSpeech, EngineUnavailable, OverBudget, UnknownFormat, UnknownModel
 from soundkeep.model import Visibility
-from soundkeep.settings import EspeakEngineSettings, Settings, SpeechSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.speech import EspeakEngineSettings, SpeechSettings
 from soundkeep.speech.kept import Kept
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.speeches import Answer
@@ -66,7 +67,7 @@ async def test_one_take_in_the_engines_own_format_is_passed_on_as_it_was_spoken(
     answer = await say(house, FIRST, format="wav")
     sent = await heard(answer)
     kept = await answer.kept()
-    [segment] = await house.keep.catalog.read(speech.find_all, answer.chosen.segment_keys)
+    [segment] = await house.keep.catalog.read(segments.find_all, answer.chosen.segment_keys)
     assert kept.blob.digest == segment.digest
     assert sent == b"".join([piece async for piece in house.keep.open(kept.blob)])
 
@@ -209,7 +210,7 @@ async def test_hits_are_counted_for_every_segment_and_for_the_speech(house: Hous
     await house.generation.counts.flush(house.keep.catalog)
     figures = await house.keep.catalog.read(hits.figures)
     assert (figures.hits, figures.misses) == (6, 2)
-    found = await house.keep.catalog.read(speech.find_speech, key)
+    found = await house.keep.catalog.read(speeches.find, key)
     assert found is not None
     assert found.hits == 3
 

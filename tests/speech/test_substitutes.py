@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.errors import (
     BadSpeech,
     EngineAnsweredBadly,
@@ -22,7 +22,8 @@ from soundkeep.errors import (
     TakeRefused,
     UnknownVoice,
 )
-from soundkeep.settings import Settings, SpeechSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.plan_request import plan_request
 from soundkeep.speech.request import speech_request
 from soundkeep.speech.speeches import Answer

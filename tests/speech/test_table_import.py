@@ -18,10 +18,11 @@ from sqlalchemy import LargeBinary, bindparam, create_engine, select, text
 
 from servers.fake_provider import API_KEY, Fake, running
 from soundkeep import build, errors
-from soundkeep.build import House
-from soundkeep.catalog import hits, imports, speech
+from soundkeep.build.house import House
+from soundkeep.catalog import hits, imports, segments
+from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.schema import speeches
-from soundkeep.catalog.speech import Speech
+from soundkeep.catalog.speeches import Speech
 from soundkeep.catalog.tracks import Query
 from soundkeep.settings import Settings
 from soundkeep.speech.asked import Asked
@@ -119,7 +120,7 @@ async def taken(house: House, files: Path, *rows: dict[str, Any], said: str = ""
 
 
 async def found_by(house: House, key: str) -> Speech:
-    found = await house.keep.catalog.read(speech.find_speech, key)
+    found = await house.keep.catalog.read(speech_rows.find, key)
     assert found is not None
     return found
 
@@ -178,7 +179,7 @@ async def test_the_old_key_and_the_new_ones_find_the_same_speech(
         speech_request({"text": TWO, "voice": "nova", "model": "tts-1"})
     )
     assert found.key == chosen.key
-    segment = await house.keep.catalog.read(speech.find, OLD_KEY)
+    segment = await house.keep.catalog.read(segments.find, OLD_KEY)
     assert segment is not None
     assert (segment.text, segment.digest, segment.cost.amount) == (TWO, found.digest, len(TWO))
     assert await heard(house, text=TWO) == take

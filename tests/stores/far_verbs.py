@@ -11,9 +11,9 @@ from datetime import timedelta
 from servers.far_kinds import Far
 from soundkeep.stores.interface import Key, Store
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import listed, read
+from soundkeep.testing.expecting import listed, read
+from stores.shared import STORE_ID
 
-STORE_ID = "the-store-of-this-test"
 SIZE = 150_000
 RIGHT, ABSENT, SPOILT, OTHER_LENGTH = "right", "absent", "other bytes", "other length"
 numbers = itertools.count()

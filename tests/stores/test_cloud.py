@@ -43,12 +43,13 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.cloud import CloudStore
 from soundkeep.stores.interface import MARKER_KEY, Bytes, Key, Store
 from soundkeep.stores.kinds import make_store
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 from soundkeep.testing.sources import BreakingSource, WaitingSource
 
 MIB = 1024 * 1024

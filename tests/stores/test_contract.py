@@ -14,27 +14,24 @@ from soundkeep.stores.local import LocalStore
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Bounded, Limited
 from soundkeep.testing import Fault, FaultyStore, StoreContract
+from stores.shared import STORE_ID, marked
 
-STORE_ID = "the-store-of-this-test"
 WRAPPINGS = ("limited", "limited to two", "bounded", "guarded", "all")
 
 
 class TestMemory(StoreContract):
     @pytest.fixture
     async def store(self) -> AsyncIterator[Store]:
-        store = MemoryStore("memory", max_bytes=50_000_000)
-        await store.write_marker(STORE_ID)
-        yield store
-        await store.close()
+        async with marked(MemoryStore("memory", max_bytes=50_000_000)) as store:
+            yield store
 
 
 class TestLocal(StoreContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[Store]:
-        store = LocalStore("local", tmp_path / "not" / "there" / "yet", max_bytes=50_000_000)
-        await store.write_marker(STORE_ID)
-        yield store
-        await store.close()
+        path = tmp_path / "not" / "there" / "yet"
+        async with marked(LocalStore("local", path, max_bytes=50_000_000)) as store:
+            yield store
 
 
 class TestDatabase(StoreContract):
@@ -42,10 +39,8 @@ class TestDatabase(StoreContract):
 
     @pytest.fixture
     async def store(self, database_url: str) -> AsyncIterator[Store]:
-        store = DatabaseStore("database", database_url, max_bytes=50_000_000)
-        await store.write_marker(STORE_ID)
-        yield store
-        await store.close()
+        async with marked(DatabaseStore("database", database_url, max_bytes=50_000_000)) as store:
+            yield store
 
 
 class TestWrapped(StoreContract):
@@ -54,10 +49,8 @@ class TestWrapped(StoreContract):
     @pytest.fixture(params=WRAPPINGS)
     async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
         inner = LocalStore("disk", tmp_path) if request.param == "all" else MemoryStore("memory")
-        store = wrapped(request.param, inner)
-        await store.write_marker(STORE_ID)
-        yield store
-        await store.close()
+        async with marked(wrapped(request.param, inner)) as store:
+            yield store
 
 
 class TestHealed(StoreContract):

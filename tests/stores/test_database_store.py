@@ -29,7 +29,8 @@ from soundkeep.stores import rows, sql
 from soundkeep.stores.database import DatabaseStore, remove_generation
 from soundkeep.stores.interface import Key
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import LARGE, StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import LARGE, StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from servers.fault_proxy import (
     truncate,
 )
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now
@@ -52,13 +52,13 @@ from soundkeep.errors import (
     Unplayable,
 )
 from soundkeep.intake.recording import NewTrack
-from soundkeep.keep import Wanted
+from soundkeep.keep.syncs import Wanted
 from soundkeep.model import Copy, CopyState, Operation, Visibility
 from soundkeep.settings import Settings
 from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Store
 from soundkeep.stores.ipfs import IpfsStore
-from soundkeep.testing.contract import listed, read
+from soundkeep.testing.expecting import listed, read
 from soundkeep.worker import Worker
 from sounds import wav
 from stores.far_verbs import (
@@ -68,17 +68,16 @@ from stores.far_verbs import (
     RIGHT,
     SIZE,
     SPOILT,
-    STORE_ID,
     VERBS,
     WITHOUT_ASKING,
     Bench,
     numbers,
 )
+from stores.shared import HTML, STORE_ID
 
 PATIENT, IMPATIENT = 60.0, 0.4
 ENDS_WITHIN_SECONDS = 30
 SHOWN = 400  # characters of a line at most
-HTML = b"<!DOCTYPE html><title>Log in to this network</title>"
 
 
 # Google's is read by the same library as Azure's.

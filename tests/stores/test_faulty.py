@@ -13,7 +13,7 @@ from soundkeep.errors import PermissionDenied, Truncated, Unavailable
 from soundkeep.stores.interface import Key
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing import BytesSource, Fault, FaultyStore
-from soundkeep.testing.contract import fails_with, listed, read
+from soundkeep.testing.expecting import fails_with, listed, read
 
 BODY = os.urandom(2 * CHUNK_BYTES + 9)
 

@@ -11,7 +11,7 @@ from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.interface import Key
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing import BytesSource, Fault, FaultyStore
-from soundkeep.testing.contract import fails_with, listed, read
+from soundkeep.testing.expecting import fails_with, listed, read
 
 Call = Callable[[Guarded], Awaitable[object]]
 

@@ -16,15 +16,9 @@ import pytest
 import uvloop
 
 from soundkeep.digest import CHUNK_BYTES
-from soundkeep.stores import http_reading
-from soundkeep.stores.http_reading import (
-    HEAD_BYTES,
-    REFUSAL_BYTES,
-    Connection,
-    Connections,
-    EndedEarly,
-    Unreachable,
-)
+from soundkeep.stores import http_reading, http_receiving
+from soundkeep.stores.http_reading import Connections, Unreachable
+from soundkeep.stores.http_receiving import HEAD_BYTES, REFUSAL_BYTES, Connection, EndedEarly
 
 BODY = random.Random(0).randbytes(3 * CHUNK_BYTES + 17)
 BRIEF_SECONDS = 0.2
@@ -158,7 +152,7 @@ async def test_what_only_announces_an_answer_is_passed_over() -> None:
 async def test_a_body_that_trickles_is_given_as_it_comes_and_then_in_chunks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_reading, "HELD_SECONDS", 0.02)
+    monkeypatch.setattr(http_receiving, "HELD_SECONDS", 0.02)
     goes_on = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

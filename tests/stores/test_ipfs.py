@@ -49,7 +49,7 @@ from soundkeep.errors import (
     Truncated,
     Unavailable,
 )
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.guarded import Guarded
 from soundkeep.stores.http_service import PHASES
 from soundkeep.stores.interface import Bytes, Key, Store
@@ -58,7 +58,8 @@ from soundkeep.stores.ipfs_cid import cid_of
 from soundkeep.stores.ipfs_providers import PinningService
 from soundkeep.stores.kinds import make_store
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, read
 from soundkeep.testing.sources import BreakingSource, WaitingSource
 
 MIB = 1024 * 1024

@@ -14,13 +14,15 @@ from sqlalchemy.engine import make_url
 from servers.sqld import Sqld
 from soundkeep.build import opened
 from soundkeep.errors import SettingsError
-from soundkeep.settings import STORE_KINDS, Settings, StoreSettings, load
+from soundkeep.settings import Settings
+from soundkeep.settings.sources import load
+from soundkeep.settings.stores import STORE_KINDS, StoreSettings
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.kinds import KINDS, check_apart, make_store
 from soundkeep.stores.local import LocalStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import read
+from soundkeep.testing.expecting import read
 
 
 def made(tmp_path: Path, table: dict[str, Any], catalog_url: str = "sqlite:///c.db") -> Store:

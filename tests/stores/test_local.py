@@ -36,7 +36,8 @@ from soundkeep.stores.interface import MARKER_KEY, RESERVED_PREFIX, Key
 from soundkeep.stores.local import FAULTS, LocalStore
 from soundkeep.stores.sources import FileSource
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 
 DRAFTS = f"{RESERVED_PREFIX}tmp"
 

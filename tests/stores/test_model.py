@@ -20,7 +20,7 @@ from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import fails_with, read
+from soundkeep.testing.expecting import fails_with, read
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from soundkeep.errors import Corrupt, TooLarge, Truncated
 from soundkeep.stores.interface import Bytes, Caps
 from soundkeep.stores.pieces import check_fits, exactly, regrouped, span
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 
 
 async def each(pieces: list[bytes]) -> Bytes:

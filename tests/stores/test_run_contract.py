@@ -8,15 +8,8 @@ from pathlib import Path
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.local import LocalStore
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.testing import (
-    BytesSource,
-    Fault,
-    FaultyStore,
-    Outcome,
-    StoreContract,
-    run_contract,
-)
-from soundkeep.testing.contract import listed, read
+from soundkeep.testing import BytesSource, Fault, FaultyStore, Outcome, StoreContract, run_contract
+from soundkeep.testing.expecting import listed, read
 
 
 async def used(store: Store) -> Store:

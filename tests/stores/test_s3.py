@@ -36,7 +36,8 @@ from soundkeep.stores.s3 import S3Store
 from soundkeep.stores.s3_signing import Credentials
 from soundkeep.stores.sources import FileSource
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
 from soundkeep.testing.sources import BreakingSource, WaitingSource
 
 MIB = 1024 * 1024

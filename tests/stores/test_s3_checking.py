@@ -6,7 +6,7 @@ import pytest
 
 from soundkeep.errors import Corrupt, PermissionDenied, StoreError, Unavailable, Unsupported
 from soundkeep.stores.s3_checking import Checking
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 
 
 class Liar:

@@ -19,7 +19,7 @@ from soundkeep.stores.interface import Bytes, Key
 from soundkeep.stores.s3 import S3Store
 from soundkeep.stores.s3_signing import Credentials
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import fails_with, read
+from soundkeep.testing.expecting import fails_with, read
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 SIZE = len(DATA)

@@ -12,7 +12,7 @@ from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import NotFound, Truncated
 from soundkeep.stores.interface import Source
 from soundkeep.stores.sources import FileSource
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 
 DATA = os.urandom(2 * CHUNK_BYTES + 1)
 EDGES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, len(DATA) - 1, len(DATA))

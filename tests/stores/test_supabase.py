@@ -24,7 +24,7 @@ from servers.fake_supabase import (
     Trouble,
     fake_supabase,
 )
-from servers.fault_proxy import Fault, fault_proxy, refuse, reset, silence, stall, truncate
+from servers.fault_proxy import Fault, fault_proxy, reset, truncate
 from soundkeep.errors import (
     Misconfigured,
     NotFound,
@@ -34,23 +34,20 @@ from soundkeep.errors import (
     Throttled,
     TimedOut,
     TooLarge,
-    Truncated,
     Unavailable,
     Unsupported,
 )
 from soundkeep.stores.guarded import Guarded
-from soundkeep.stores.http_service import Phases
 from soundkeep.stores.interface import MARKER_KEY, Key, Store
 from soundkeep.stores.supabase import SupabaseStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
+from stores.shared import HTML, IMPATIENT, STORE_ID, marked, network_faults
 
-STORE_ID = "the-store-of-this-test"
 REAL = "SOUNDKEEP_TEST_SUPABASE_URL"
-IMPATIENT = Phases(connect=0.5, first_byte=0.5, between_bytes=0.5, written=0.5)
 SOUND = random.Random(3).randbytes(300_000)
 LONG_SOUND = random.Random(4).randbytes(2 * CHUNK_BYTES + 1000)
-HTML = b"<!DOCTYPE html><title>Log in to this network</title>"
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +71,8 @@ async def opened(server: FakeSupabase, **more: Any) -> AsyncIterator[SupabaseSto
     """A marked store in the bucket `audio`."""
     if "audio" not in server.buckets:
         server.new_bucket("audio", public=more.get("public", False))
-    store = store_at(more.pop("url", server.url), **more)
-    try:
-        await store.write_marker(STORE_ID)
+    async with marked(store_at(more.pop("url", server.url), **more)) as store:
         yield store
-    finally:
-        await store.close()
 
 
 @pytest.fixture
@@ -98,11 +91,10 @@ class TestSupabase(StoreContract):
     ) -> AsyncIterator[Store]:
         if url := os.environ.get(REAL):
             bucket = os.environ["SOUNDKEEP_TEST_SUPABASE_BUCKET"]
-            store = store_at(url, bucket, os.environ["SOUNDKEEP_TEST_SUPABASE_KEY"])
             self.prefix = f"contract-{secrets.token_hex(6)}/"
-            await store.write_marker(STORE_ID)
-            yield store
-            await store.close()
+            real = store_at(url, bucket, os.environ["SOUNDKEEP_TEST_SUPABASE_KEY"])
+            async with marked(real) as store:
+                yield store
             return
         server.has_list_v2 = server.has_codes = request.param != "an older server"
         public = request.param == "public"
@@ -530,13 +522,7 @@ async def test_an_answer_that_is_not_whole_is_never_an_absence(
 
 # --- what a network may do ------------------------------------------------------------------
 
-NETWORK: dict[str, tuple[Fault, tuple[type[StoreError], ...]]] = {
-    "no connection": (refuse(), (Unavailable,)),
-    "no answer": (silence(), (TimedOut,)),
-    "stalls": (stall(at=20), (TimedOut,)),
-    "resets": (reset(at=20), (Unavailable, Truncated)),
-    "ends too early": (truncate(at=20), (Truncated,)),
-}
+NETWORK = network_faults(at=20)
 
 
 @pytest.mark.parametrize("name", NETWORK)

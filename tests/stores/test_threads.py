@@ -7,7 +7,7 @@ import threading
 
 from soundkeep.errors import Unavailable
 from soundkeep.stores.threads import Draft, Threads
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 
 
 class Noted(Draft):

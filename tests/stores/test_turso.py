@@ -14,16 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers.fault_proxy import (
-    Fault,
-    fault_proxy,
-    flip,
-    refuse,
-    reset,
-    silence,
-    stall,
-    truncate,
-)
+from servers.fault_proxy import fault_proxy, flip
 from servers.growth import growth
 from servers.scripted import Script, scripted
 from servers.sqld import Sqld, running_sqld
@@ -42,28 +33,23 @@ from soundkeep.errors import (
     Unavailable,
 )
 from soundkeep.stores import rows
-from soundkeep.stores.http_service import PHASES, Phases
+from soundkeep.stores.http_service import PHASES
 from soundkeep.stores.interface import Key, Store
 from soundkeep.stores.turso import TursoStore
 from soundkeep.testing import BytesSource
-from soundkeep.testing.contract import LARGE, StoreContract, fails_with, listed, read
+from soundkeep.testing.contract import LARGE, StoreContract
+from soundkeep.testing.expecting import fails_with, listed, read
+from stores.shared import HTML, IMPATIENT, STORE_ID, marked, network_faults
 
-STORE_ID = "the-store-of-this-test"
 REAL = "SOUNDKEEP_TEST_TURSO_URL"
-IMPATIENT = Phases(connect=0.5, first_byte=0.5, between_bytes=0.5, written=0.5)
 SECRET = "a-token-that-nobody-may-see"
-HTML = b"<!DOCTYPE html><title>Log in to this network</title>"
 
 
 @asynccontextmanager
 async def opened(url: str, token: str | None = None, **more: Any) -> AsyncIterator[TursoStore]:
     """A marked store."""
-    store = TursoStore("turso", url, token, **more)
-    try:
-        await store.write_marker(STORE_ID)
+    async with marked(TursoStore("turso", url, token, **more)) as store:
         yield store
-    finally:
-        await store.close()
 
 
 @pytest.fixture
@@ -459,13 +445,7 @@ async def every_verb_says(script: Script, kind: type[StoreError]) -> None:
 
 # --- what a network may do ------------------------------------------------------------------
 
-NETWORK: dict[str, tuple[Fault, tuple[type[StoreError], ...]]] = {
-    "no connection": (refuse(), (Unavailable,)),
-    "no answer": (silence(), (TimedOut,)),
-    "stalls in the answer": (stall(at=50), (TimedOut,)),
-    "resets in the answer": (reset(at=50), (Unavailable, Truncated)),
-    "ends too early": (truncate(at=50), (Truncated,)),
-}
+NETWORK = network_faults(at=50)
 
 
 @pytest.mark.parametrize("name", NETWORK)

@@ -14,7 +14,7 @@ from soundkeep.stores.interface import Key, Receipt, Source, Store
 from soundkeep.stores.memory import MemoryStore
 from soundkeep.stores.wrappers import Bounded, Limited, Pace, Paced, Wrapped
 from soundkeep.testing import BytesSource, Fault, FaultyStore
-from soundkeep.testing.contract import fails_with, listed, read
+from soundkeep.testing.expecting import fails_with, listed, read
 from soundkeep.testing.sources import WaitingSource
 
 BODY = os.urandom(3 * CHUNK_BYTES)

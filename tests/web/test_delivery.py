@@ -24,7 +24,8 @@ from soundkeep.errors import CatalogUnavailable
 from soundkeep.model import CopyState, Visibility
 from soundkeep.reading.lookup import Lookup
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import HttpSettings, ReadingSettings, Settings
+from soundkeep.settings import Settings
+from soundkeep.settings.house import HttpSettings, ReadingSettings
 from soundkeep.stores.interface import Store
 from soundkeep.testing.faulty import Fault
 from soundkeep.web.delivery import Delivery

@@ -32,12 +32,14 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     select,
     update,
 )
 from sqlalchemy.sql import ClauseElement, ColumnElement
 
+from soundkeep.catalog import stores
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import now
@@ -95,6 +97,23 @@ def claim(
         return []
     leased = lease_rows(tx, table, table.c.id.in_(ids), holder=holder, lease_seconds=lease_seconds)
     return sorted(leased, key=lambda pair: ids.index(pair[0].row_id))
+
+
+def claim_in_store(
+    tx: Tx, table: Table, chore: str, store: str, *, holder: str, limit: int, lease_seconds: float
+) -> list[tuple[Lease, AnyRow]]:
+    """Leases rows of one store on which `chore` is due; none while the store is out."""
+    if stores.is_out(tx, store):
+        return []
+    return claim(
+        tx,
+        table,
+        chore=chore,
+        target=table.c.store == store,
+        holder=holder,
+        limit=limit,
+        lease_seconds=lease_seconds,
+    )
 
 
 def lease_rows(
@@ -185,6 +204,12 @@ def finish(tx: Tx, table: Table, lease: Lease, **outcome: object) -> None:
     """Writes the outcome and ends the lease. Raises `LeaseLost`, and then nothing was written."""
     values = {"lease_token": None, "lease_holder": None, "attempts": 0, "last_error": None}
     _write(tx, table, lease, {**values, **outcome})
+
+
+def forget(tx: Tx, table: Table, lease: Lease) -> None:
+    """The row is no more: what it asked for is done, for good. Raises `LeaseLost`."""
+    if tx.run(delete(table).where(_held(table, lease))).rowcount != 1:
+        raise LeaseLost
 
 
 def fail(tx: Tx, table: Table, lease: Lease, error: str, retry_after: float | None = None) -> None:

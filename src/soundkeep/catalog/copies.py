@@ -1,8 +1,9 @@
-"""Copies: the rows of the ledger, and the one transaction that may let a copy go.
+"""Copies: the rows of the ledger, what is wanted of them, and what speaks against them.
 
 State and wish change together with the chore that follows from them (`model.chore_of`), so a row
 always says itself what is still to be done. A change made by anybody but the holder of a lease
-takes the lease away: what that holder then writes down is refused.
+takes the lease away: what that holder then writes down is refused. What becomes of a copy that
+somebody acts on is in `copy_work`, and whether one may go in `copy_law`.
 """
 
 from __future__ import annotations
@@ -11,28 +12,17 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import (
-    and_,
-    bindparam,
-    case,
-    exists,
-    insert,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import and_, bindparam, case, exists, insert, or_, select, tuple_, update
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
-from soundkeep.catalog import claims, facts, scrubs, sidecars
-from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog import claims, facts
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of, select_copies
-from soundkeep.catalog.schema import SPEECH, copies, now, tracks
+from soundkeep.catalog.schema import copies, now
 from soundkeep.digest import Digest
-from soundkeep.errors import LeaseLost, Unplayable
+from soundkeep.errors import Unplayable
 from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
@@ -45,64 +35,16 @@ class Place:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A copy that this process may act on."""
-
-    lease: claims.Lease
-    copy: Copy
-
-
-@dataclass(frozen=True, slots=True)
-class Law:
-    """What the copy law asks for. `stores` are those configured now, without any inbox."""
-
-    stores: frozenset[str]
-    min_copies: int
-    proof_age: float  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a copy was let go, and if not, which copies could be proven to allow it."""
-
-    let_go: bool
-    proven: int = 0
-    unproven: tuple[Copy, ...] = ()
-
-
 # Made once: building a statement costs more than running it.
 _OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
-_IS_NAMED = select(
-    or_(*(exists().where(table.c.digest == bindparam("raw")) for table in (tracks, *SPEECH)))
-)
 _RECORD_DUE = insert(copies).values(since=now(), due_at=now())
 _RECORD_PRESENT = (
     insert(copies)
     .values(since=now(), verified_at=now(), due_at=now() + bindparam("due_in"))
     .returning(copies.c.id)
 )
-
-
 _HELD = select(copies.c.store, copies.c.key, copies.c.digest).where(
     tuple_(copies.c.store, copies.c.key).in_(bindparam("places", expanding=True))
-)
-_LEASE_FOR_UPLOAD = claims.leasing(
-    copies,
-    and_(
-        copies.c.digest == bindparam("raw"),
-        copies.c.store.in_(bindparam("stores", expanding=True)),
-        copies.c.chore == Chore.COPY.value,
-        copies.c.due_at <= now(),
-    ),
-)
-_LEASE_ONE = claims.leasing(
-    copies,
-    and_(
-        copies.c.id == bindparam("of_copy"),
-        copies.c.chore == Chore.COPY.value,
-        copies.c.due_at <= now(),
-    ),
 )
 
 
@@ -323,150 +265,12 @@ def written_too_late(tx: Tx, copy: Copy, blob: Blob, locator: str) -> None:
     tx.wakes = True
 
 
-# --- working --------------------------------------------------------------------------------
-
-
-def claim(
-    tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
-) -> list[Claimed]:
-    """Leases copies of one store on which `chore` is due; none while the store is out."""
-    if store_rows.is_out(tx, store):
-        return []
-    leased = claims.claim(
-        tx,
-        copies,
-        chore=chore,
-        target=copies.c.store == store,
-        holder=holder,
-        limit=limit,
-        lease_seconds=lease_seconds,
-    )
-    return [Claimed(lease, copy_of(row)) for lease, row in leased]
-
-
-def claim_for_upload(
-    tx: Tx, digest: Digest, stores: Collection[str], *, holder: str, lease_seconds: float
-) -> list[Claimed]:
-    """Leases the wanted copies of one blob to the upload that brought it. (A leased row is not
-    due; and whoever else would lease these waits for the blob's row, or skips them.)"""
-    leased = claims.lease(
-        tx,
-        _LEASE_FOR_UPLOAD,
-        {"raw": digest.raw, "stores": sorted(stores)},
-        holder=holder,
-        lease_seconds=lease_seconds,
-    )
-    return [Claimed(lease, copy_of(row)) for lease, row in leased]
-
-
-def claim_one(tx: Tx, copy_id: int, *, holder: str, lease_seconds: float) -> Claimed | None:
-    """Leases a wanted copy that is due to whoever asked for it; None if it is not, or is leased."""
-    leased = claims.lease(
-        tx, _LEASE_ONE, {"of_copy": copy_id}, holder=holder, lease_seconds=lease_seconds
-    )
-    return next((Claimed(lease, copy_of(row)) for lease, row in leased), None)
-
-
-def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
-    """The copy was written or re-read whole: it is present. Raises `LeaseLost`."""
-    copy = claimed.copy
-    since = copy.since if copy.state is CopyState.PRESENT else now()
-    claims.finish(
-        tx,
-        copies,
-        claimed.lease,
-        state=CopyState.PRESENT,
-        since=since,
-        locator=locator,
-        verified=verified,
-        verified_at=now(),
-        chore=chore_of(CopyState.PRESENT, copy.wish),
-        due_at=now(),
-    )
-    sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
-    if copy.state is CopyState.DOUBTED:
-        scrubs.note_healed(tx, copy.id)
-
-
-def prove_again(tx: Tx, copy: Copy, verified: str) -> None:
-    """A present copy that nobody needed to lease was re-read whole."""
-    which = and_(copies.c.id == copy.id, copies.c.state == CopyState.PRESENT.value)
-    tx.run(update(copies).where(which).values(verified=verified, verified_at=now()))
-
-
-def note_found(tx: Tx, copy: Copy, *, locator: str, verified: str) -> None:
-    """A copy that was wanted or doubted was read whole where it should be, unless somebody is just
-    working on it."""
-    missing = copies.c.state.in_([CopyState.WANTED.value, CopyState.DOUBTED.value])
-    which = and_(copies.c.id == copy.id, copies.c.lease_token.is_(None), missing)
-    found = update(copies).where(which)
-    present = found.values(
-        state=CopyState.PRESENT,
-        since=now(),
-        locator=locator,
-        verified=verified,
-        verified_at=now(),
-        chore=chore_of(CopyState.PRESENT, copy.wish),
-        due_at=now(),
-        attempts=0,
-        last_error=None,
-    )
-    if tx.run(present).rowcount:
-        sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
-        scrubs.note_healed(tx, copy.id)
-
-
-def let_go(tx: Tx, claimed: Claimed, law: Law) -> Verdict:
-    """The copy law: the only door through which a copy of a wanted blob leaves.
-
-    Takes the blob's row, counts the distinct stores (never an inbox) that have another copy
-    which is present and was proven within `law.proof_age`, and marks this one unwanted if there
-    are at least `law.min_copies`; only then may its bytes be removed. Raises `LeaseLost`.
-    """
-    copy = claimed.copy
-    blob_rows.take(tx, copy.digest)
-    others = [
-        other
-        for other in of_blob(tx, copy.digest)
-        if other.store != copy.store
-        and other.store in law.stores
-        and not is_inbox(other.store)
-        and other.state is CopyState.PRESENT
-    ]
-    horizon = tx.now() - law.proof_age
-    proven = [other for other in others if (other.verified_at or 0.0) >= horizon]
-    count = len({other.store for other in proven})
-    holds_bytes = copy.state is not CopyState.WANTED
-    if count < law.min_copies and holds_bytes and is_named(tx, copy.digest):
-        unproven = tuple(other for other in others if other not in proven)
-        return Verdict(let_go=False, proven=count, unproven=unproven)
-    claims.finish(
-        tx, copies, claimed.lease, state=CopyState.UNWANTED, since=now(), chore=Chore.DROP,
-        due_at=now(),
-    )  # fmt: skip
-    tx.wakes = True
-    return Verdict(let_go=True, proven=count)
-
-
-def confirm_gone(tx: Tx, claimed: Claimed) -> None:
-    """Forgets an unwanted copy whose bytes are confirmed to be gone. Raises `LeaseLost`.
-
-    The caller takes the blob's row before and runs placement again after, in this transaction.
-    """
-    lease = claimed.lease
-    which = and_(copies.c.id == lease.row_id, copies.c.lease_token == lease.token)
-    if tx.run(delete_rows(copies).where(which)).rowcount != 1:
-        raise LeaseLost
+# --- forgotten, or due again ----------------------------------------------------------------
 
 
 def forget(tx: Tx, which: Collection[Copy]) -> None:
     """Forgets copies whose store nobody knows any more. Their blobs' rows are taken."""
     tx.run(delete_rows(copies).where(copies.c.id.in_([copy.id for copy in which])))
-
-
-def is_named(tx: Tx, digest: Digest) -> bool:
-    """Whether the blob is wanted: a track names it, or speech."""
-    return bool(tx.run(_IS_NAMED, {"raw": digest.raw}).scalar_one())
 
 
 def is_inbox(store: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 
 from soundkeep.catalog import facts, sidecars
 from soundkeep.catalog.database import Tx
@@ -56,6 +56,7 @@ class Coverage(msgspec.Struct, frozen=True):
     missing: int  # placed copies that are not present
     stores: list[StoreCoverage]
     unwritten: int = 0  # placed sidecars that are not as their tracks are
+    unplaced: int = 0  # tracks that belong in no store: what they have is not repaired
 
 
 def count(tx: Tx) -> Coverage:
@@ -75,6 +76,9 @@ def count(tx: Tx) -> Coverage:
         missing=_missing(tx),
         stores=shares,
         unwritten=sidecars.number(tx, sidecars.is_unwritten()),
+        unplaced=tx.run(
+            select(func.count()).select_from(tracks).where(_is_unplaced())
+        ).scalar_one(),
     )
 
 
@@ -132,6 +136,21 @@ def _older(one: float | None, other: float | None) -> float | None:
 def _missing(tx: Tx) -> int:
     placed = and_(copies.c.wish == Wish.KEEP.value, copies.c.state != CopyState.PRESENT.value)
     return int(tx.run(select(func.count()).select_from(copies).where(placed)).scalar_one())
+
+
+def unplaced(tx: Tx, limit: int) -> list[str]:
+    """The ids of the first tracks that belong in no store."""
+    query = select(tracks.c.id).where(_is_unplaced()).order_by(tracks.c.id).limit(limit)
+    return list(tx.run(query).scalars())
+
+
+def _is_unplaced() -> ColumnElement[bool]:
+    placed = (
+        select(copies.c.id)
+        .where(copies.c.digest == tracks.c.digest, copies.c.wish == Wish.KEEP.value)
+        .where(~copies.c.store.startswith(INBOX_PREFIX))
+    )
+    return ~placed.exists()
 
 
 def _temporary(tx: Tx) -> tuple[int, int]:

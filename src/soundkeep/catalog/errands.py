@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, insert, select
+from sqlalchemy import func, insert, select
 
 from soundkeep.catalog import claims
-from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import errands
-from soundkeep.errors import LeaseLost
 from soundkeep.model import Chore, Operation
 
 
@@ -58,26 +56,15 @@ def claim(
     tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
 ) -> list[Claimed]:
     """Leases errands that are due; none while the store is out."""
-    if store_rows.is_out(tx, store):
-        return []
-    leased = claims.claim(
-        tx,
-        errands,
-        chore=chore,
-        target=errands.c.store == store,
-        holder=holder,
-        limit=limit,
-        lease_seconds=lease_seconds,
+    leased = claims.claim_in_store(
+        tx, errands, chore, store, holder=holder, limit=limit, lease_seconds=lease_seconds
     )
     return [Claimed(lease, _errand(row)) for lease, row in leased]
 
 
 def done(tx: Tx, claimed: Claimed) -> None:
     """Forgets it. Raises `LeaseLost`."""
-    lease = claimed.lease
-    which = and_(errands.c.id == lease.row_id, errands.c.lease_token == lease.token)
-    if tx.run(delete(errands).where(which)).rowcount != 1:
-        raise LeaseLost
+    claims.forget(tx, errands, claimed.lease)
 
 
 def refuse(tx: Tx, claimed: Claimed, why: str) -> None:

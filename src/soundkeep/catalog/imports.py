@@ -10,18 +10,20 @@ import json
 from collections.abc import Collection
 
 from soundkeep.catalog import hits as hits_of
-from soundkeep.catalog import sidecars, speech, tracks
+from soundkeep.catalog import sidecars, tracks
+from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.hits import Count, Heard
 from soundkeep.catalog.schema import now, segments, speech_keys, speeches
-from soundkeep.catalog.speech import Requested, Speech
+from soundkeep.catalog.speaking import Requested
+from soundkeep.catalog.speeches import Speech
 from soundkeep.digest import Digest
 from soundkeep.model import Lane, Money, SegmentState
 
 
 def is_there(tx: Tx, key: str) -> bool:
     """Whether there is a speech of this key, or known by it, that has its sound."""
-    found = speech.find_speech(tx, key)
+    found = speech_rows.find(tx, key)
     return found is not None and found.digest is not None
 
 
@@ -90,7 +92,7 @@ def also_known_as(tx: Tx, speech_key: str, others: Collection[str]) -> None:
 
 def _tell_tracks(tx: Tx, speech_key: str) -> None:
     """More is known of a speech: the sidecars of its tracks are to say so."""
-    found = speech.find_speech(tx, speech_key)
+    found = speech_rows.find(tx, speech_key)
     for track in tracks.naming(tx, found.digest) if found and found.digest else ():
         risen = tracks.rise(tx, track)
         sidecars.follow(tx, track.blob.digest, track.subject, risen.revision)

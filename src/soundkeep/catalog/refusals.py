@@ -1,6 +1,6 @@
 """Takes that the judge refused: where they are kept, until a person accepts them or time is up.
 
-The rows are written by `speech.note_refused`, with the segment that they were meant for.
+The rows are written by `speaking.note_refused`, with the segment that they were meant for.
 """
 
 from __future__ import annotations

@@ -11,16 +11,10 @@ from collections.abc import Iterable
 
 from sqlalchemy import Table, insert, select, update
 
-from soundkeep.catalog import speech, tracks
+from soundkeep.catalog import speeches as speech_rows
+from soundkeep.catalog import tracks
 from soundkeep.catalog.database import Tx, conflict_insert
-from soundkeep.catalog.schema import (
-    now,
-    renditions,
-    segment_keys,
-    segments,
-    speech_keys,
-    speeches,
-)
+from soundkeep.catalog.schema import now, renditions, segment_keys, segments, speech_keys, speeches
 from soundkeep.catalog.schema import tracks as tracks_table
 from soundkeep.catalog.search import words_of
 from soundkeep.catalog.subjects import RenditionOf, SegmentRecord, SpeechRecord
@@ -103,7 +97,7 @@ def add_speech(tx: Tx, record: SpeechRecord, track: Track) -> None:
     tx.run(row.on_conflict_do_update(index_elements=[speeches.c.key], set_=known, where=soundless))
     _also_known_as(tx, speech_keys, "speech_key", new.key, record.other_keys)
     for collection in record.collections:
-        speech.note_track(tx, new.key, track.owner, collection, track.id)
+        speech_rows.note_track(tx, new.key, track.owner, collection, track.id)
 
 
 def add_segment(tx: Tx, record: SegmentRecord) -> bool:

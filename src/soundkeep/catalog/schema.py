@@ -24,6 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -62,6 +63,11 @@ def _claimable() -> tuple[Column[Any], ...]:
         Column("attempts", Integer, nullable=False),
         Column("last_error", Text),
     )
+
+
+def _partial(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+    """An index of those rows only that meet the condition."""
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 blobs = Table(
@@ -162,7 +168,7 @@ removals = Table(
     Column("key", ByteText, nullable=False),
     Column("copy_id", Serial, index=True),  # None when the copy stays
     Column("sidecar_id", Serial, index=True),  # of a line about a sidecar
-    Column("outcome", Text, nullable=False),  # see `model.Removal`
+    Column("outcome", Text, nullable=False),  # see `answers.Removal`
     Column("confirmed_at", Double),
 )
 
@@ -436,117 +442,63 @@ plan_speeches = Table(
     Column("speech_key", ByteText, primary_key=True),  # its texts are taken up already
 )
 
-Index(
-    "public_tracks_by_path",
-    tracks.c.path,
-    tracks.c.seq,
-    sqlite_where=tracks.c.visibility == "public",
-    postgresql_where=tracks.c.visibility == "public",
+_partial(
+    "public_tracks_by_path", tracks.c.path, tracks.c.seq, where=tracks.c.visibility == "public"
 )
-Index(
+_partial(
     "copies_to_claim",
     copies.c.chore,
     copies.c.store,
     copies.c.lane,
     copies.c.due_at,
-    sqlite_where=copies.c.chore.is_not(None),
-    postgresql_where=copies.c.chore.is_not(None),
+    where=copies.c.chore.is_not(None),
 )
-Index(
-    "copies_not_at_rest",
-    copies.c.state,
-    copies.c.id,
-    sqlite_where=copies.c.state != "present",
-    postgresql_where=copies.c.state != "present",
-)
-Index(
-    "copies_that_failed",
-    copies.c.id,
-    sqlite_where=copies.c.last_error.is_not(None),
-    postgresql_where=copies.c.last_error.is_not(None),
-)
-Index(
-    "copies_by_holder",
-    copies.c.lease_holder,
-    sqlite_where=copies.c.lease_holder.is_not(None),
-    postgresql_where=copies.c.lease_holder.is_not(None),
-)
-Index(
+_partial("copies_not_at_rest", copies.c.state, copies.c.id, where=copies.c.state != "present")
+_partial("copies_that_failed", copies.c.id, where=copies.c.last_error.is_not(None))
+_partial("copies_by_holder", copies.c.lease_holder, where=copies.c.lease_holder.is_not(None))
+_partial(
     "sidecars_to_claim",
     sidecars.c.chore,
     sidecars.c.store,
     sidecars.c.lane,
     sidecars.c.due_at,
-    sqlite_where=sidecars.c.chore.is_not(None),
-    postgresql_where=sidecars.c.chore.is_not(None),
+    where=sidecars.c.chore.is_not(None),
 )
-Index(
-    "sidecars_that_failed",
-    sidecars.c.id,
-    sqlite_where=sidecars.c.last_error.is_not(None),
-    postgresql_where=sidecars.c.last_error.is_not(None),
-)
-Index(
-    "sidecars_by_holder",
-    sidecars.c.lease_holder,
-    sqlite_where=sidecars.c.lease_holder.is_not(None),
-    postgresql_where=sidecars.c.lease_holder.is_not(None),
-)
-Index(
+_partial("sidecars_that_failed", sidecars.c.id, where=sidecars.c.last_error.is_not(None))
+_partial("sidecars_by_holder", sidecars.c.lease_holder, where=sidecars.c.lease_holder.is_not(None))
+_partial(
     "renditions_to_claim",
     renditions.c.chore,
     renditions.c.lane,
     renditions.c.due_at,
-    sqlite_where=renditions.c.chore.is_not(None),
-    postgresql_where=renditions.c.chore.is_not(None),
+    where=renditions.c.chore.is_not(None),
 )
-Index(
+_partial(
     "segments_to_claim",
     segments.c.chore,
     segments.c.engine,
     segments.c.lane,
     segments.c.due_at,
-    sqlite_where=segments.c.chore.is_not(None),
-    postgresql_where=segments.c.chore.is_not(None),
+    where=segments.c.chore.is_not(None),
 )
-Index(
-    "segments_by_holder",
-    segments.c.lease_holder,
-    sqlite_where=segments.c.lease_holder.is_not(None),
-    postgresql_where=segments.c.lease_holder.is_not(None),
-)
-Index(
-    "intents_that_are_open",
-    intents.c.holder,
-    sqlite_where=intents.c.state == "open",
-    postgresql_where=intents.c.state == "open",
-)
-Index(
+_partial("segments_by_holder", segments.c.lease_holder, where=segments.c.lease_holder.is_not(None))
+_partial("intents_that_are_open", intents.c.holder, where=intents.c.state == "open")
+_partial(
     "errands_to_claim",
     errands.c.chore,
     errands.c.store,
     errands.c.lane,
     errands.c.due_at,
-    sqlite_where=errands.c.chore.is_not(None),
-    postgresql_where=errands.c.chore.is_not(None),
+    where=errands.c.chore.is_not(None),
 )
-Index(
-    "errands_by_holder",
-    errands.c.lease_holder,
-    sqlite_where=errands.c.lease_holder.is_not(None),
-    postgresql_where=errands.c.lease_holder.is_not(None),
-)
+_partial("errands_by_holder", errands.c.lease_holder, where=errands.c.lease_holder.is_not(None))
 Index("speech_tracks_by_collection", speech_tracks.c.collection, speech_tracks.c.owner)
-Index(
+_partial(
     "plan_items_to_claim",
     plan_items.c.plan_id,
     plan_items.c.place,
-    sqlite_where=plan_items.c.chore.is_not(None),
-    postgresql_where=plan_items.c.chore.is_not(None),
+    where=plan_items.c.chore.is_not(None),
 )
-Index(
-    "plan_items_by_holder",
-    plan_items.c.lease_holder,
-    sqlite_where=plan_items.c.lease_holder.is_not(None),
-    postgresql_where=plan_items.c.lease_holder.is_not(None),
+_partial(
+    "plan_items_by_holder", plan_items.c.lease_holder, where=plan_items.c.lease_holder.is_not(None)
 )

@@ -4,9 +4,8 @@ A row says which revision of its subject (a track or a segment) the sidecar shou
 it shows. It has no chore until its sound is there for the first time, so that nobody finds a
 sidecar that describes nothing; from then on it is due whenever the two revisions differ.
 
-A change of the subject, or its deletion, takes no lease away: it changes what the row asks for, and
-whoever holds the lease writes down an outcome that leads on to that. Only a sidecar that is wanted
-anew begins without the lease of one who may still be removing it.
+What becomes of a row that somebody acts on is in `sidecar_work`. Only a sidecar that is wanted anew
+begins without the lease of one who may still be removing it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     literal,
     null,
     or_,
@@ -34,15 +32,11 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import claims
-from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import select_sidecars, sidecar_of
 from soundkeep.catalog.schema import now, sidecars
 from soundkeep.digest import Digest
-from soundkeep.errors import LeaseLost
 from soundkeep.model import Chore, Lane, Sidecar, Subject, Wish
-
-LATER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +51,10 @@ class SidecarPlace:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedSidecar:
-    """A sidecar that this process may act on."""
-
-    lease: claims.Lease
-    sidecar: Sidecar
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The outcome of a put."""
-
-    claimed: ClaimedSidecar
-    revision: int
-    locator: str
-
-
-_LEASED = sidecars.c.lease_token.is_not(None)
-_DUE_AFTER_ANY_LEASE = case((_LEASED, sidecars.c.due_at), else_=now())
-_WAITS_FOR_ITS_SOUND = and_(sidecars.c.revision.is_(None), sidecars.c.chore.is_(None))
-_IS_KEPT = sidecars.c.wish == Wish.KEEP.value
+LEASED = sidecars.c.lease_token.is_not(None)
+DUE_AFTER_ANY_LEASE = case((LEASED, sidecars.c.due_at), else_=now())
+WAITS_FOR_ITS_SOUND = and_(sidecars.c.revision.is_(None), sidecars.c.chore.is_(None))
+IS_KEPT = sidecars.c.wish == Wish.KEEP.value
 _UNWRITTEN = or_(sidecars.c.revision.is_(None), sidecars.c.revision != sidecars.c.wanted)
 
 # Made once: building a statement costs more than running it.
@@ -86,11 +63,11 @@ _FOLLOW = (
     update(sidecars)
     .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.kind == bindparam("of_kind"))
     .where(sidecars.c.name == bindparam("of_name"))
-    .where(_IS_KEPT)
+    .where(IS_KEPT)
     .values(
         wanted=bindparam("now_wanted"),
-        chore=case((_WAITS_FOR_ITS_SOUND, null()), else_=Chore.WRITE_SIDECAR.value),
-        due_at=_DUE_AFTER_ANY_LEASE,
+        chore=case((WAITS_FOR_ITS_SOUND, null()), else_=Chore.WRITE_SIDECAR.value),
+        due_at=DUE_AFTER_ANY_LEASE,
         attempts=0,
     )
 )
@@ -98,26 +75,8 @@ _SOUND_CAME = (
     update(sidecars)
     .where(sidecars.c.digest == bindparam("of_blob"), sidecars.c.store == bindparam("in_store"))
     .where(sidecars.c.audio_key == bindparam("beside"), sidecars.c.chore.is_(None))
-    .where(_IS_KEPT, _UNWRITTEN)
-    .values(chore=Chore.WRITE_SIDECAR.value, due_at=_DUE_AFTER_ANY_LEASE, attempts=0)
-)
-_WRITTEN = (
-    update(sidecars)
-    .where(sidecars.c.id == bindparam("of_row"), sidecars.c.lease_token == bindparam("of_token"))
-    .values(
-        revision=bindparam("shows"),
-        locator=bindparam("lies_at"),
-        chore=case(
-            (and_(_IS_KEPT, sidecars.c.wanted == bindparam("shows")), null()),
-            else_=sidecars.c.chore,
-        ),
-        due_at=now(),
-        lease_token=None,
-        lease_holder=None,
-        attempts=0,
-        last_error=None,
-    )
-    .returning(sidecars.c.chore)
+    .where(IS_KEPT, _UNWRITTEN)
+    .values(chore=Chore.WRITE_SIDECAR.value, due_at=DUE_AFTER_ANY_LEASE, attempts=0)
 )
 
 
@@ -155,7 +114,7 @@ def failing(tx: Tx, limit: int) -> list[Sidecar]:
 
 def is_unwritten() -> ColumnElement[bool]:
     """The condition that a placed sidecar is still to be written."""
-    return and_(_IS_KEPT, or_(_UNWRITTEN, sidecars.c.chore.is_not(None)))
+    return and_(IS_KEPT, or_(_UNWRITTEN, sidecars.c.chore.is_not(None)))
 
 
 def by_store(tx: Tx) -> dict[str, tuple[int, int, int]]:
@@ -163,7 +122,7 @@ def by_store(tx: Tx) -> dict[str, tuple[int, int, int]]:
     leaving = sidecars.c.wish == Wish.LEAVE.value
     counts = select(
         sidecars.c.store,
-        func.count(case((and_(_IS_KEPT, ~is_unwritten()), 1))).label("written"),
+        func.count(case((and_(IS_KEPT, ~is_unwritten()), 1))).label("written"),
         func.count(case((or_(leaving, is_unwritten()), 1))).label("due"),
         func.count(sidecars.c.last_error).label("failing"),
     ).group_by(sidecars.c.store)
@@ -243,8 +202,8 @@ def _wanting(on_postgresql: bool) -> Executable:
             "revision": case((as_before, sidecars.c.revision), else_=null()),
             "chore": new.chore,
             "lane": new.lane,
-            "due_at": _DUE_AFTER_ANY_LEASE,
-            "lease_token": case((_LEASED, nobodys), else_=null()),
+            "due_at": DUE_AFTER_ANY_LEASE,
+            "lease_token": case((LEASED, nobodys), else_=null()),
             "attempts": 0,
             "last_error": null(),
         },
@@ -293,127 +252,8 @@ def _ask(tx: Tx, which: Collection[Sidecar], wish: Wish, chore: Chore | None) ->
         return
     asked = update(sidecars).where(sidecars.c.id.in_([sidecar.id for sidecar in which]))
     values = {"wish": wish, "chore": chore, "lane": Lane.INTERACTIVE, "attempts": 0}
-    tx.run(asked.values(**values, due_at=_DUE_AFTER_ANY_LEASE))
+    tx.run(asked.values(**values, due_at=DUE_AFTER_ANY_LEASE))
     tx.wakes = True
-
-
-# --- working --------------------------------------------------------------------------------
-
-
-def claim(
-    tx: Tx, chore: Chore, store: str, *, holder: str, limit: int, lease_seconds: float
-) -> list[ClaimedSidecar]:
-    """Leases sidecars of one store on which `chore` is due; none while the store is out."""
-    if store_rows.is_out(tx, store):
-        return []
-    leased = claims.claim(
-        tx,
-        sidecars,
-        chore=chore,
-        target=sidecars.c.store == store,
-        holder=holder,
-        limit=limit,
-        lease_seconds=lease_seconds,
-    )
-    return [ClaimedSidecar(lease, sidecar_of(row)) for lease, row in leased]
-
-
-def note_written(tx: Tx, outcomes: Iterable[Written]) -> list[bool]:
-    """Stores have these sidecars at these revisions. Each is at rest unless something else was
-    asked for meanwhile. Answers for each whether the lease still held; else nothing was noted."""
-    return [_note_written(tx, outcome) for outcome in outcomes]
-
-
-def _note_written(tx: Tx, outcome: Written) -> bool:
-    lease = outcome.claimed.lease
-    shown = {"shows": outcome.revision, "lies_at": outcome.locator}
-    row = tx.run(_WRITTEN, shown | {"of_row": lease.row_id, "of_token": lease.token}).first()
-    tx.wakes |= row is not None and row.chore is not None
-    return row is not None
-
-
-def found_written(tx: Tx, store: str, key: str, locator: str, revision: int) -> None:
-    """A store was found to have this sidecar as it should be, by one who read it there."""
-    here = and_(sidecars.c.store == store, sidecars.c.key == key, sidecars.c.lease_token.is_(None))
-    same = and_(here, _IS_KEPT, sidecars.c.wanted == revision)
-    tx.run(update(sidecars).where(same).values(revision=revision, locator=locator, chore=None))
-
-
-def come_back_later(tx: Tx, claimed: ClaimedSidecar) -> None:
-    """There is nothing to write of its subject. What was asked for meanwhile is due at once; if
-    nothing was, the settings of this process are ahead of the rows."""
-    still_to_write = sidecars.c.chore == Chore.WRITE_SIDECAR.value
-    due_at = case((still_to_write, now() + LATER_SECONDS), else_=now())
-    claims.finish(tx, sidecars, claimed.lease, due_at=due_at)
-    tx.wakes = True
-
-
-def note_gone(tx: Tx, claimed: ClaimedSidecar) -> None:
-    """Forgets a sidecar that is confirmed to be gone. Raises `LeaseLost`."""
-    lease = claimed.lease
-    held = and_(sidecars.c.id == lease.row_id, sidecars.c.lease_token == lease.token)
-    if tx.run(delete(sidecars).where(held)).rowcount != 1:
-        raise LeaseLost
-
-
-def written_too_late(tx: Tx, sidecar: Sidecar, locator: str) -> None:
-    """It was written by one who had lost the lease: what the row says is made true again. If
-    there is no row any more, one is made that removes it."""
-    if _due_again(tx, sidecar.store, sidecar.key):
-        return
-    tx.run(
-        insert(sidecars).values(
-            digest=sidecar.digest.raw,
-            kind=sidecar.subject.kind,
-            name=sidecar.subject.name,
-            store=sidecar.store,
-            key=sidecar.key,
-            audio_key=sidecar.audio_key,
-            public=sidecar.public,
-            locator=locator,
-            wish=Wish.LEAVE,
-            wanted=sidecar.wanted,
-            chore=Chore.REMOVE_SIDECAR,
-            lane=Lane.BULK,
-            due_at=now(),
-            attempts=0,
-        )
-    )
-    tx.wakes = True
-
-
-def removed_too_late(tx: Tx, sidecar: Sidecar) -> None:
-    """Whoever removed it may have lost the lease: if it is wanted now, it is written again."""
-    write_again_at(tx, sidecar.store, sidecar.key)
-
-
-def write_again_at(tx: Tx, store: str, key: str) -> None:
-    """Something may have been removed there: what is wanted there now is written again."""
-    _due_again(tx, store, key, _IS_KEPT)
-
-
-def _due_again(tx: Tx, store: str, key: str, *which: ColumnElement[bool]) -> bool:
-    """Lets the row at this key begin anew once any lease on it has run out; whether there is one.
-
-    Its chore is what is asked for; what waits for its sound goes on waiting.
-    """
-    leaves = sidecars.c.wish == Wish.LEAVE.value
-    writes = and_(_IS_KEPT, ~_WAITS_FOR_ITS_SOUND)
-    again = (
-        update(sidecars)
-        .where(sidecars.c.store == store, sidecars.c.key == key, *which)
-        .values(
-            chore=case(
-                (leaves, Chore.REMOVE_SIDECAR.value),
-                (writes, Chore.WRITE_SIDECAR.value),
-                else_=null(),
-            ),
-            due_at=_DUE_AFTER_ANY_LEASE,
-            lease_token=case((_LEASED, secrets.token_hex(8)), else_=null()),
-        )
-    )
-    tx.wakes = True
-    return tx.run(again).rowcount > 0
 
 
 def due_now(tx: Tx, *, store: str | None = None, digest: Digest | None = None) -> int:

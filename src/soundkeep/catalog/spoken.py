@@ -14,7 +14,8 @@ from sqlalchemy import and_, func, select
 
 from soundkeep.catalog import blobs as blob_rows
 from soundkeep.catalog import copies as copy_rows
-from soundkeep.catalog import speech
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speeches
 from soundkeep.catalog import tracks as track_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.money import IntentState
@@ -54,7 +55,7 @@ def find(tx: Tx, key: str, track_id: str | None = None) -> Spoken | None:
     none is named, the first there is."""
     if "\x00" in key:
         return None  # no key holds it, and PostgreSQL refuses to look
-    found = speech.find_speech(tx, key)
+    found = speeches.find(tx, key)
     if found is None or found.digest is None:
         return _one_segment(tx, key)
     blob = blob_rows.find(tx, found.digest)
@@ -73,7 +74,7 @@ def find(tx: Tx, key: str, track_id: str | None = None) -> Spoken | None:
 
 
 def _one_segment(tx: Tx, key: str) -> Spoken | None:
-    segment = speech.find(tx, key)
+    segment = segment_rows.find(tx, key)
     blob = blob_rows.find(tx, segment.digest) if segment is not None else None
     if segment is None or blob is None:
         return None
@@ -84,7 +85,7 @@ def _one_segment(tx: Tx, key: str) -> Spoken | None:
 def _segments(tx: Tx, keys: Sequence[str]) -> tuple[Segment, ...]:
     """All of them, or none."""
     try:
-        return tuple(speech.find_all(tx, keys))
+        return tuple(segment_rows.find_all(tx, keys))
     except Unplayable:
         return ()
 

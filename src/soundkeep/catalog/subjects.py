@@ -25,7 +25,8 @@ from soundkeep.catalog.schema import (
     speeches,
 )
 from soundkeep.catalog.schema import tracks as tracks_table
-from soundkeep.catalog.speech import Speech, segment_of, speech_of
+from soundkeep.catalog.segments import segment_of
+from soundkeep.catalog.speeches import Speech, speech_of
 from soundkeep.digest import Digest
 from soundkeep.model import Blob, Segment, Subject, SubjectKind, Track
 

@@ -11,13 +11,14 @@ import msgspec
 from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.sql import ColumnElement
 
+from soundkeep.answers import Receipt, Removal, RemovalLine
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import select_tracks, track_of
 from soundkeep.catalog.schema import blobs, now, removals, tombstones, tracks
 from soundkeep.catalog.search import matches, words_of
 from soundkeep.digest import Digest
 from soundkeep.errors import BadCursor
-from soundkeep.model import Asked, Receipt, Removal, RemovalLine, Sidecar, Track, Visibility
+from soundkeep.model import Asked, Sidecar, Track, Visibility
 
 MAX_PAGE = 1000
 MAX_SEQ = 2**63 - 1

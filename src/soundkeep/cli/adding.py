@@ -17,7 +17,8 @@ from soundkeep.cli.service import Document, Service, pieces_of
 from soundkeep.errors import BadInput, Conflict, JailFailed, SettingsError
 from soundkeep.intake.parsing import new_track
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import DEFAULT_OWNER, Visibility, track_path
+from soundkeep.model import Visibility
+from soundkeep.names import DEFAULT_OWNER, track_path
 
 SETTLE_SECONDS = 30.0  # for copies that the acknowledgement did not wait for
 STANDARD_INPUT = "-"

@@ -14,7 +14,8 @@ from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import byte_progress, complain, printable, say, say_json, size
 from soundkeep.cli.service import Document
 from soundkeep.errors import NoSuchStore, SettingsError
-from soundkeep.model import DEFAULT_OWNER, Visibility, owner_name
+from soundkeep.model import Visibility
+from soundkeep.names import DEFAULT_OWNER, owner_name
 from soundkeep.settings import Settings
 
 if TYPE_CHECKING:

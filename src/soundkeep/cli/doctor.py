@@ -15,6 +15,7 @@ from pathlib import Path
 from soundkeep import build
 from soundkeep.access.keys import FILE_NAME
 from soundkeep.audio.formats import FORMATS
+from soundkeep.build.house import House
 from soundkeep.catalog.database import Tx
 from soundkeep.cli import ephemeral
 from soundkeep.cli.options import Options
@@ -123,7 +124,7 @@ def _key_file(settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", f"admin key: {path}, mode {mode:04o}")
 
 
-async def _clock(house: build.House) -> Finding:
+async def _clock(house: House) -> Finding:
     """Leases go by the database's clock, so a difference harms nothing but people's reading."""
     apart = abs(await house.keep.catalog.read(Tx.now) - time.time())
     if apart > CLOCKS_APART_SECONDS:
@@ -132,7 +133,7 @@ async def _clock(house: build.House) -> Finding:
     return Finding("ok", "clock: this machine and the database agree")
 
 
-async def _stores(house: build.House) -> list[Finding]:
+async def _stores(house: House) -> list[Finding]:
     return [_store(store) for store in (await house.keep.status(failing=0)).stores_json()]
 
 
@@ -147,7 +148,7 @@ def _store(store: dict[str, object]) -> Finding:
     return Finding("ok", f"store {name} ({kind}): reachable, and the right one")
 
 
-async def _decoder(house: build.House) -> Finding:
+async def _decoder(house: House) -> Finding:
     """Renders the sample tune and probes it, both in the jail."""
     try:
         with tempfile.NamedTemporaryFile() as file:
@@ -159,7 +160,7 @@ async def _decoder(house: build.House) -> Finding:
     return Finding("ok", f"decoder: {sound.codec}, {sound.duration_seconds:.1f} s of tune")
 
 
-async def _engine(house: build.House, engine: Engine) -> Finding:
+async def _engine(house: House, engine: Engine) -> Finding:
     """Asks for its voices, which needs the key but costs nothing."""
     name = f"speech.engines.{engine.name}"
     try:

@@ -30,7 +30,8 @@ from soundkeep.cli.service import Document, Service
 from soundkeep.errors import SettingsError
 from soundkeep.intake.folder import By, Found, walk
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import DEFAULT_OWNER, Visibility, owner_name, track_path
+from soundkeep.model import Visibility
+from soundkeep.names import DEFAULT_OWNER, owner_name, track_path
 
 SETTLE_SECONDS = 60.0  # without any progress, for copies that the acknowledgements left over
 LOOK_AGAIN_SECONDS = 0.5

@@ -9,14 +9,16 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from soundkeep import shown
-from soundkeep.build import House, opened
+from soundkeep.answers import Receipt
+from soundkeep.build import opened
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.tracks import Query
 from soundkeep.cli.service import Document, Which
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced
-from soundkeep.keep import Wanted
-from soundkeep.model import Lane, Operation, Receipt
+from soundkeep.keep.syncs import Wanted
+from soundkeep.model import Lane, Operation
 from soundkeep.settings import Settings
 from soundkeep.speech.plan_form import plan_json
 from soundkeep.speech.plan_request import budget_of, plan_request
@@ -85,7 +87,7 @@ class LocalService:
         return shown.receipt_json(receipt, self._keep.fronts.cache_seconds)
 
     async def status(self) -> Document:
-        return (await self._keep.status()).as_json()
+        return (await self._keep.status(anew=True)).as_json()  # there may be no server that counts
 
     async def failing(self, limit: int) -> list[Document]:
         found = await self._keep.catalog.read(copies.page, failed=True, limit=limit)
@@ -100,12 +102,12 @@ class LocalService:
     async def drain(self, store: str) -> Document:
         await self._keep.drain(store)
         await self._house.replan_moved()
-        return await self._keep.store(store)
+        return await self._keep.store(store, anew=True)
 
     async def resume(self, store: str) -> Document:
         await self._keep.resume(store)
         await self._house.replan_moved()
-        return await self._keep.store(store)
+        return await self._keep.store(store, anew=True)
 
     async def sync(self, order: Document) -> Document:
         operation, ids = Operation(order["operation"]), tuple(order.get("track_ids", ()))

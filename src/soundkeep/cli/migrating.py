@@ -19,7 +19,7 @@ from soundkeep.errors import SettingsError
 from soundkeep.settings import Settings
 
 if TYPE_CHECKING:
-    from soundkeep.build import House
+    from soundkeep.build.house import House
     from soundkeep.copies.migrating import Move, Moved
 
 SETTLE_SECONDS = 60.0

@@ -20,7 +20,9 @@ from soundkeep.cli.failures import INTERRUPTED
 from soundkeep.cli.output import complain
 from soundkeep.cli.service import Service
 from soundkeep.errors import SettingsError
-from soundkeep.settings import Settings, load
+from soundkeep.loading import loading
+from soundkeep.settings import Settings
+from soundkeep.settings.sources import load
 
 R = TypeVar("R")
 
@@ -58,12 +60,14 @@ class Options:
         # Not above: either side has libraries of its own, half a second and 20 MB that the other
         # does without.
         if self.url is not None:
-            from soundkeep.cli.remote import connected  # noqa: PLC0415
+            with loading():
+                from soundkeep.cli.remote import connected  # noqa: PLC0415
 
             async with connected(self.url, self.key) as server:
                 yield server
         else:
-            from soundkeep.cli.local import opened_locally  # noqa: PLC0415
+            with loading():
+                from soundkeep.cli.local import opened_locally  # noqa: PLC0415
 
             settings = _acknowledging_all(self.settings()) if every_copy else self.settings()
             async with opened_locally(settings) as house:

@@ -12,6 +12,7 @@ import typer
 from soundkeep.cli.failures import FAILED
 from soundkeep.cli.options import options_of, run
 from soundkeep.cli.output import complain
+from soundkeep.loading import loading
 from soundkeep.settings import Settings
 
 STOP_SECONDS = 20.0
@@ -30,8 +31,9 @@ def serve(
 ) -> None:
     """Serve tracks over HTTP, and work off the ledger."""
     # Not above: other verbs do without these libraries, which take a second to load.
-    from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415
-    from soundkeep.worker import Worker  # noqa: PLC0415
+    with loading():
+        from soundkeep.web.serving import serve as serve_web  # noqa: PLC0415
+        from soundkeep.worker import Worker  # noqa: PLC0415
 
     options = options_of(context)
     serving = serve_web(
@@ -56,8 +58,9 @@ def work(
 
 
 async def _work(settings: Settings, until_idle: bool) -> None:
-    from soundkeep.build import opened  # noqa: PLC0415 - see `serve`
-    from soundkeep.worker import Worker  # noqa: PLC0415
+    with loading():
+        from soundkeep.build import opened  # noqa: PLC0415 - see `serve`
+        from soundkeep.worker import Worker  # noqa: PLC0415
 
     stopping = _on_signals()
     async with opened(settings) as house:

@@ -11,20 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from soundkeep.cli.options import Options, options_of, run
-from soundkeep.cli.output import (
-    complain,
-    count_progress,
-    duration,
-    say_json,
-    say_rows,
-)
+from soundkeep.cli.output import complain, count_progress, duration, say_json, say_rows
 from soundkeep.cli.output import say as say_line
 from soundkeep.cli.plans import say_plan
 from soundkeep.cli.playing import Player, find_player
 from soundkeep.cli.service import Document, Service
 from soundkeep.cli.showing import STANDARD_OUTPUT, pour, write_sound
 from soundkeep.errors import BadText, SettingsError
-from soundkeep.model import DEFAULT_OWNER
+from soundkeep.names import DEFAULT_OWNER
 
 STANDARD_INPUT = "-"
 SETTLE_SECONDS = 120.0  # for the copies of what was said, on this machine

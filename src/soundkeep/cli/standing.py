@@ -13,6 +13,10 @@ from soundkeep.cli.service import MAX_PAGE, Document
 
 SETTLE_SECONDS = 30.0
 STATES = ("present", "wanted", "doubted", "unwanted")
+NOWHERE = (
+    "belong in no store: what they have stays, and is not repaired; `soundkeep sync` to one that "
+    "may have them"
+)
 HEADERS = ("store", "kind", "state", *STATES, "resting", "failing", "bytes", "sidecars")
 
 
@@ -92,6 +96,8 @@ def _say_status(document: Document) -> None:
         say(f"{document['unwritten']} sidecars are still to be written")
     if document["temporary"]:
         say(f"{document['temporary']} tracks are temporary: only the inbox has them")
+    if document["unplaced"]:
+        say(f"{document['unplaced']} tracks {NOWHERE}")
     if document["failing"]:
         say("the last attempt failed for some copies: `soundkeep status --failed`")
     for sidecar in document["failing_sidecars"]:
@@ -156,6 +162,10 @@ def _say_check(document: Document) -> None:
         f" {document['unwritten']} sidecars are not written,"
         f" {document['temporary']} tracks are in an inbox only"
     )
+    if document["unplaced"]:
+        say(f"{document['unplaced']} tracks {NOWHERE}")
+        for track_id in document["unplaced_tracks"]:
+            say(f"  {track_id}")
     for copy in document["missing_copies"]:
         why = f": {copy['last_error']}" if copy["last_error"] else ""
         say(f"  {copy['store']}  {copy['key']}  {copy['state']}{why}")

@@ -17,7 +17,7 @@ from soundkeep.settings import Settings
 if TYPE_CHECKING:
     from soundkeep.copies.forgetting import Held
     from soundkeep.stores.interface import Store
-    from soundkeep.testing.contract import Outcome
+    from soundkeep.testing.running import Outcome
 
 SETTLE_SECONDS = 30.0
 
@@ -112,7 +112,7 @@ async def _prepare(settings: Settings, name: str) -> str:
 
 
 async def _take_over(settings: Settings, name: str) -> None:
-    from soundkeep.build import opened_catalog  # noqa: PLC0415 - as below
+    from soundkeep.build.ground import opened_catalog  # noqa: PLC0415 - as below
     from soundkeep.copies import marking  # noqa: PLC0415 - as below
 
     async with AsyncExitStack() as closing:
@@ -139,7 +139,7 @@ def test(
 
 
 async def _test(settings: Settings, name: str) -> list[Outcome]:
-    from soundkeep.testing.contract import run_contract  # noqa: PLC0415 - as below
+    from soundkeep.testing.running import run_contract  # noqa: PLC0415 - as below
 
     store = _made(settings, name)
     try:

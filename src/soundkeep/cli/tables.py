@@ -19,10 +19,11 @@ from soundkeep.cli.output import complain, printable, say
 from soundkeep.errors import CatalogUnavailable, DiskFull, SettingsError, SoundkeepError
 from soundkeep.intake.folder import By, Named
 from soundkeep.model import Visibility
-from soundkeep.settings import Settings, database_url
+from soundkeep.settings import Settings
+from soundkeep.settings.addresses import database_url
 
 if TYPE_CHECKING:
-    from soundkeep.build import House
+    from soundkeep.build.house import House
     from soundkeep.intake.claiming import Claims
     from soundkeep.speech.table_import import How
     from soundkeep.speech.tables import Line, Mapped, Table

@@ -88,7 +88,7 @@ def refused(
 
 
 async def _refused(settings: Settings) -> list[Errand]:
-    from soundkeep.build import opened_catalog  # noqa: PLC0415 - SQL
+    from soundkeep.build.ground import opened_catalog  # noqa: PLC0415 - SQL
     from soundkeep.catalog import errands  # noqa: PLC0415
 
     async with AsyncExitStack() as closing:

@@ -2,5 +2,5 @@
 
 `placement` decides purely where a blob belongs; `planning` writes the difference into the ledger;
 `copying` and `dropping` carry out one row each; `marking` makes sure that a store is the one we
-mean. The copy law itself is one transaction, `catalog.copies.let_go`.
+mean. The copy law itself is one transaction, `catalog.copy_law.let_go`.
 """

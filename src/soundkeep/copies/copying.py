@@ -12,8 +12,8 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from soundkeep.catalog import blobs, copies
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog import blobs, copies, copy_work
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import ClaimNotTrue, Corrupt, LeaseLost, NotFound, StoreError, Truncated
@@ -179,11 +179,11 @@ class Copier:
             verified = await self._read_back(store, lies_at(store, copy), blob)
         except (Corrupt, NotFound, Truncated) as error:
             return str(error) or error.code
-        await self._catalog.write(copies.prove_again, copy, verified)
+        await self._catalog.write(copy_work.prove_again, copy, verified)
         return None
 
     async def _prove(self, claimed: Claimed, locator: str, verified: str) -> None:
-        await self._catalog.write(copies.prove, claimed, locator=locator, verified=verified)
+        await self._catalog.write(copy_work.prove, claimed, locator=locator, verified=verified)
 
     async def _read_back(self, store: Store, locator: str, blob: Blob) -> str:
         """As the function; a file of this machine is read in one go, in a thread."""

@@ -6,14 +6,10 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from soundkeep.settings import (
-    DatabaseStoreSettings,
-    LocalStoreSettings,
-    Settings,
-    StoreSettings,
-    database_url,
-    reveal,
-)
+from soundkeep.settings import Settings
+from soundkeep.settings.addresses import database_url
+from soundkeep.settings.secrets import reveal
+from soundkeep.settings.stores import DatabaseStoreSettings, LocalStoreSettings, StoreSettings
 
 
 def share_one_device(settings: Settings) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-from soundkeep.catalog import speech, subjects
+from soundkeep.catalog import segments, speeches, subjects
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record
 from soundkeep.copies.sidecar_form import FIELD, sidecar_bytes
@@ -91,16 +91,16 @@ async def _compare_speeches(live: Catalog, rebuilt: Catalog, found: Comparison) 
 
 
 def _segments_of(tx: Tx, keys: list[str]) -> dict[str, tuple[str, ...]]:
-    return {key: found.segments for key in keys if (found := speech.find_speech(tx, key))}
+    return {key: found.segments for key in keys if (found := speeches.find(tx, key))}
 
 
 def _remade(tx: Tx, segments_of: dict[str, tuple[str, ...]]) -> set[str]:
     """Those of these speeches that are there, or can be made of segments that are."""
     return {
         key
-        for key, segments in segments_of.items()
-        if speech.find_speech(tx, key) is not None
-        or (segments and all(speech.find(tx, each) is not None for each in segments))
+        for key, made_of in segments_of.items()
+        if speeches.find(tx, key) is not None
+        or (made_of and all(segments.find(tx, each) is not None for each in made_of))
     }
 
 

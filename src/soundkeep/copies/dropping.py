@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, claims, copies, sidecars, tracks
-from soundkeep.catalog.copies import Claimed, Law, Place
+from soundkeep.catalog import blobs, claims, copies, copy_law, copy_work, sidecars, tracks
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.copy_law import Law
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies import planning
@@ -56,10 +58,10 @@ class Dropper:
             _may_leave_inbox, claimed, self._manners
         ):
             return
-        verdict = await self._catalog.write(copies.let_go, claimed, self._law)
+        verdict = await self._catalog.write(copy_law.let_go, claimed, self._law)
         if not verdict.let_go:
             await self._prove_some(verdict.unproven, self._law.min_copies - verdict.proven)
-            verdict = await self._catalog.write(copies.let_go, claimed, self._law)
+            verdict = await self._catalog.write(copy_law.let_go, claimed, self._law)
         if not verdict.let_go:
             raise NotEnoughCopies(
                 f"{verdict.proven} of {self._law.min_copies} other copies are proven"
@@ -124,7 +126,7 @@ def _waits_for_sidecars(tx: Tx, claimed: Claimed) -> bool:
 def _may_leave_inbox(tx: Tx, claimed: Claimed, manners: InboxManners) -> bool:
     """Whether every placed copy has been present long enough; if not, the row waits for that."""
     placed = [c for c in copies.of_blob(tx, claimed.copy.digest) if _is_placed(c)]
-    if not copies.is_named(tx, claimed.copy.digest):
+    if not copy_law.is_named(tx, claimed.copy.digest):
         return True
     settled = bool(placed) and all(copy.state is CopyState.PRESENT for copy in placed)
     clock = tx.now()
@@ -143,7 +145,7 @@ def _is_placed(copy: Copy) -> bool:
 def _confirm(tx: Tx, claimed: Claimed, rules: Rules) -> None:
     """The removal is a fact: tell the receipts, and let whoever wants the key have it."""
     blob = blobs.take(tx, claimed.copy.digest)
-    copies.confirm_gone(tx, claimed)
+    copy_work.confirm_gone(tx, claimed)
     tracks.confirm_removal(tx, claimed.copy.id)
     if blob is not None:
         planning.replan(tx, blob, rules, lane=Lane.BULK)

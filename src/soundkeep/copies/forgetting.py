@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from soundkeep.catalog import blobs, copies, facts, orphans, scrubs, sidecars, tracks
+from soundkeep.catalog import blobs, copies, copy_law, facts, orphans, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Law
+from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.errors import NoSuchStore, StoreNeeded
 from soundkeep.model import Copy, CopyState, Track, Wish
@@ -112,7 +112,7 @@ def _judged(tx: Tx, page: Sequence[Copy], law: Law) -> Iterator[tuple[Copy, int,
         size_bytes = sizes.get(copy.digest, 0)  # 0: it went between two looks
         elsewhere = [c for c in everywhere.get(copy.digest, ()) if c.store != copy.store]
         others = len({c.store for c in elsewhere if c.store in law.stores and _counts(c)})
-        if others >= law.min_copies or not _holds(copy) or not copies.is_named(tx, copy.digest):
+        if others >= law.min_copies or not _holds(copy) or not copy_law.is_named(tx, copy.digest):
             yield copy, size_bytes, None
         else:
             lost = not any(_holds(c) for c in elsewhere)

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from soundkeep.answers import PublicCopy
 from soundkeep.copies.placement import Rules, StoreRule, may_lie
-from soundkeep.model import Copy, CopyState, PublicCopy, Sidecar, Track, Wish
+from soundkeep.model import Copy, CopyState, Sidecar, Track, Wish
 from soundkeep.settings import Settings
 
 

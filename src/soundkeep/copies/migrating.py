@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from soundkeep.catalog import blobs, copies, moving, tracks
+from soundkeep.catalog import blobs, copies, copy_work, moving, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed, Place
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.copies import planning, syncing
@@ -351,7 +352,7 @@ def _ask(
     if store_rows.is_out(tx, target):
         return Outcome.WAITING
     copies.due_now(tx, store=target, digest=track.blob.digest)
-    leased = copies.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
+    leased = copy_work.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
     return leased or Outcome.WAITING
 
 

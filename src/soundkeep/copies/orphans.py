@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from soundkeep.catalog import copies, sidecars
+from soundkeep.catalog import copies, sidecar_work, sidecars
 from soundkeep.catalog import orphans as orphan_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.orphans import Orphan
@@ -184,4 +184,4 @@ def _look_again(tx: Tx, store: str, locator: str, key: str | None) -> None:
     for known in copies.keys_at(tx, store, locator, key):
         copies.doubt_at(tx, store, known, GONE)
     for known in sidecars.keys_at(tx, store, locator, key):
-        sidecars.write_again_at(tx, store, known)
+        sidecar_work.write_again_at(tx, store, known)

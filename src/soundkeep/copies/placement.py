@@ -23,7 +23,8 @@ from soundkeep.catalog.copies import Place
 from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.errors import BadPath, SettingsError, UnknownFormat
 from soundkeep.model import Asked, Blob, Name, Track
-from soundkeep.settings import Settings, StoreSettings
+from soundkeep.settings import Settings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.interface import RESERVED_PREFIX, Caps, Key, is_among
 
 WORDS = frozenset({"digest", "track_id", "owner", "path", "ext"})

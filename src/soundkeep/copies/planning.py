@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from soundkeep.catalog import blobs, copies, renditions, speech, tracks
+from soundkeep.catalog import blobs, copies, renditions, segments, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
@@ -86,7 +86,7 @@ def replan(
 
 def names_of(tx: Tx, digest: Digest) -> list[Name]:
     """Everything that names a blob: tracks, and speech."""
-    return [*tracks.naming(tx, digest), *speech.naming(tx, digest)]
+    return [*tracks.naming(tx, digest), *segments.naming(tx, digest)]
 
 
 def want_renditions(tx: Tx, track: Track, rules: Rules, lane: Lane) -> None:

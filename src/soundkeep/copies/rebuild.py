@@ -16,7 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from soundkeep.catalog import blobs, copies, facts, restoring, sidecars, tracks
+from soundkeep.catalog import blobs, copies, facts, restoring, sidecar_work, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record, TrackRecord
@@ -34,12 +34,7 @@ from soundkeep.copies.taking import (
     record_read,
 )
 from soundkeep.digest import Digest, Fingerprint, Hasher
-from soundkeep.errors import (
-    BadInput,
-    Conflict,
-    NotFound,
-    SoundkeepError,
-)
+from soundkeep.errors import BadInput, Conflict, NotFound, SoundkeepError
 from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track
 from soundkeep.stores.interface import RESERVED_PREFIX, Key, Store
 
@@ -226,7 +221,7 @@ def _write(tx: Tx, record: Record, sound: _Found, sidecar: _Found | None, rules:
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     if sidecar is not None:
         beside = sidecar.place
-        sidecars.found_written(tx, beside.store, beside.key, sidecar.locator, record.revision)
+        sidecar_work.found_written(tx, beside.store, beside.key, sidecar.locator, record.revision)
     return is_new
 
 

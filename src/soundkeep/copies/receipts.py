@@ -7,11 +7,12 @@ inside a transaction that has taken the blob's row.
 
 from __future__ import annotations
 
+from soundkeep.answers import Removal
 from soundkeep.catalog import copies, sidecars, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.copies import planning
 from soundkeep.copies.placement import Rules, StoreRule, may_lie
-from soundkeep.model import Copy, CopyState, Lane, Removal, Track, Wish
+from soundkeep.model import Copy, CopyState, Lane, Track, Wish
 
 
 def note_deleted(tx: Tx, track: Track) -> None:

@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from soundkeep.catalog import copies, tracks
-from soundkeep.catalog.copies import Claimed
+from soundkeep.catalog import copies, copy_work, tracks
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.model import Copy, CopyState
 from soundkeep.stores.interface import Store
@@ -70,7 +70,7 @@ def _take(
     taken = []
     for copy in copies.wanted_in(tx, stores, AT_MOST):
         copies.due_now(tx, store=copy.store, digest=copy.digest)
-        claimed = copies.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
+        claimed = copy_work.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
         taken.append((copy, claimed))
     return taken
 

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 import structlog
 
-from soundkeep.catalog import copies, scrubs
+from soundkeep.catalog import copies, copy_work, scrubs
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.scrubs import Due
@@ -197,7 +197,7 @@ class Scrubber:
         if stat.sha256 is not None and stat.sha256 != copy.digest:
             return "the store computes another SHA-256"
         if stat.sha256 is not None:
-            await self._catalog.write(copies.prove_again, copy, CHECKSUM)
+            await self._catalog.write(copy_work.prove_again, copy, CHECKSUM)
         return None
 
 

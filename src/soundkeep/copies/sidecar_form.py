@@ -18,15 +18,10 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from soundkeep.catalog.subjects import (
-    Record,
-    RenditionOf,
-    SegmentRecord,
-    SpeechRecord,
-    TrackRecord,
-)
+from soundkeep.catalog.subjects import Record, RenditionOf, SegmentRecord, SpeechRecord, TrackRecord
 from soundkeep.errors import BadInput
-from soundkeep.model import Asked, Blob, Visibility, check_json
+from soundkeep.model import Asked, Blob, Visibility
+from soundkeep.names import check_json
 from soundkeep.shown import when
 
 FIELD = "soundkeep"

@@ -12,23 +12,13 @@ from decimal import Decimal
 
 import msgspec
 
-from soundkeep.catalog.speech import Speech
-from soundkeep.catalog.subjects import (
-    Record,
-    RenditionOf,
-    SegmentRecord,
-    SpeechRecord,
-    TrackRecord,
-)
+from soundkeep.catalog.speeches import Speech
+from soundkeep.catalog.subjects import Record, RenditionOf, SegmentRecord, SpeechRecord, TrackRecord
 from soundkeep.copies.sidecar_form import Parsed, SegmentForm, SoundForm, SpeechForm, TrackForm
 from soundkeep.digest import Digest, Fingerprint
 from soundkeep.errors import BadInput, Corrupt
-from soundkeep.model import (
-    Blob,
-    Money,
-    Segment,
-    Sound,
-    Track,
+from soundkeep.model import Blob, Money, Segment, Sound, Track
+from soundkeep.names import (
     check_json,
     metadata_object,
     owner_name,

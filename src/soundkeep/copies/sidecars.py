@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from soundkeep.catalog import copies, sidecars, subjects, tracks
+from soundkeep.catalog import copies, sidecar_work, subjects, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.gathering import Gathered
-from soundkeep.catalog.sidecars import ClaimedSidecar, Written
+from soundkeep.catalog.sidecar_work import ClaimedSidecar, Written
 from soundkeep.catalog.subjects import Record
 from soundkeep.copies.sidecar_form import MEDIA_TYPE, sidecar_bytes
 from soundkeep.errors import LeaseLost, Unavailable
@@ -39,13 +39,13 @@ class SidecarKeeper:
         record = await self._record(sidecar.subject)
         if record is None or not _may_describe(sidecar, record):
             # It was deleted or withdrawn since the claim, and the row says so by now.
-            await self._catalog.write(sidecars.come_back_later, claimed)
+            await self._catalog.write(sidecar_work.come_back_later, claimed)
             return
         receipt = await store.put(Key(sidecar.key), self._source(sidecar, record))
         if not await self._note(Written(claimed, record.revision, receipt.locator)):
             # Our lease ran out under the put: it may have replaced a newer one, or left one that
             # no row knows of.
-            await self._catalog.write(sidecars.written_too_late, sidecar, receipt.locator)
+            await self._catalog.write(sidecar_work.written_too_late, sidecar, receipt.locator)
             raise LeaseLost
 
     async def remove(self, store: Store, claimed: ClaimedSidecar) -> None:
@@ -57,7 +57,7 @@ class SidecarKeeper:
         except BaseException:
             # Our lease may have run out under the delete, which then may have hit a new sidecar.
             # While the row is ours this changes nothing: it is not wanted.
-            await self._catalog.write(sidecars.removed_too_late, sidecar)
+            await self._catalog.write(sidecar_work.removed_too_late, sidecar)
             raise
 
     async def _records(self, of: list[Subject]) -> list[Record | None]:
@@ -65,7 +65,7 @@ class SidecarKeeper:
         return [found.get(subject) for subject in of]
 
     async def _note_all(self, outcomes: list[Written]) -> list[bool]:
-        return await self._catalog.write(sidecars.note_written, outcomes)
+        return await self._catalog.write(sidecar_work.note_written, outcomes)
 
     def _source(self, sidecar: Sidecar, record: Record) -> BytesSource:
         data = sidecar_bytes(record, sidecar.audio_key, public=sidecar.public)
@@ -88,6 +88,6 @@ async def _delete(store: Store, sidecar: Sidecar) -> None:
 def _confirm(tx: Tx, claimed: ClaimedSidecar) -> None:
     """The removal is a fact: tell the receipt, and let the sound go that waited for it."""
     sidecar = claimed.sidecar
-    sidecars.note_gone(tx, claimed)
+    sidecar_work.note_gone(tx, claimed)
     tracks.confirm_sidecar_removal(tx, sidecar.id)
     copies.may_be_dropped(tx, sidecar.digest, Place(sidecar.store, sidecar.audio_key))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from soundkeep.answers import Standing, Synced
 from soundkeep.catalog import blobs, copies, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
@@ -33,10 +34,8 @@ from soundkeep.model import (
     Operation,
     Sidecar,
     SidecarState,
-    Standing,
     StoreState,
     Subject,
-    Synced,
     Track,
 )
 

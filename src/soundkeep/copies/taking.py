@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from soundkeep.catalog import copies
+from soundkeep.catalog import copies, copy_work
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.copies.copying import READ_BACK
@@ -125,7 +125,7 @@ def record_read(tx: Tx, blob: Blob, place: Place, locator: str) -> None:
     `Conflict`."""
     for copy in copies.of_blob(tx, blob.digest):
         if (copy.store, copy.key) == (place.store, place.key):
-            copies.note_found(tx, copy, locator=locator, verified=READ_BACK)
+            copy_work.note_found(tx, copy, locator=locator, verified=READ_BACK)
             return
     if not copies.unknown_keys(tx, place.store, [place.key]):
         raise Conflict(f"the catalog has another sound at {place.key}")

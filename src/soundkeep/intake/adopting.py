@@ -47,12 +47,9 @@ from soundkeep.intake import recording
 from soundkeep.intake.examine import Examiner, known_or_examined
 from soundkeep.intake.recording import NewTrack
 from soundkeep.intake.spool import Announced, Landed, Spool
-from soundkeep.model import (
+from soundkeep.model import Blob, Lane, Track, Visibility
+from soundkeep.names import (
     DEFAULT_OWNER,
-    Blob,
-    Lane,
-    Track,
-    Visibility,
     metadata_object,
     owner_name,
     title_text,

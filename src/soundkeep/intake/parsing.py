@@ -8,9 +8,9 @@ import msgspec
 
 from soundkeep.errors import BadInput, BadMetadata
 from soundkeep.intake.recording import NewTrack
-from soundkeep.model import (
+from soundkeep.model import Visibility
+from soundkeep.names import (
     DEFAULT_OWNER,
-    Visibility,
     metadata_object,
     owner_name,
     title_text,

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from soundkeep.catalog import blobs, copies, renditions, sidecars, speech, tracks
+from soundkeep.answers import Receipt
+from soundkeep.catalog import blobs, copies, copy_work, renditions, segments, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Claimed, Place
+from soundkeep.catalog.copies import Place
+from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.renditions import ClaimedRendition
 from soundkeep.copies import planning, receipts, sidecar_planning
@@ -22,19 +24,8 @@ from soundkeep.copies.placement import Rules, place
 from soundkeep.copies.planning import Difference, difference
 from soundkeep.digest import Digest
 from soundkeep.errors import IdTaken, LeaseLost, NoSuchTrack, PathTaken, RevisionChanged
-from soundkeep.model import (
-    DEFAULT_OWNER,
-    Asked,
-    Blob,
-    Copy,
-    CopyState,
-    Lane,
-    Receipt,
-    Track,
-    Visibility,
-    Wish,
-    new_track_id,
-)
+from soundkeep.model import Asked, Blob, Copy, CopyState, Lane, Track, Visibility, Wish
+from soundkeep.names import DEFAULT_OWNER, new_track_id
 from soundkeep.shown import is_kept
 
 SPOOLED = "hashed as written"
@@ -102,7 +93,7 @@ def record(
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     working = set(rules.keep) - store_rows.out(tx)
-    claimed = copies.claim_for_upload(
+    claimed = copy_work.claim_for_upload(
         tx, blob.digest, working, holder=holder, lease_seconds=lease_seconds
     )
     holders = len({copy.store for copy in held if is_kept(copy)})
@@ -123,7 +114,7 @@ def record_speech(
     held = [] if is_new else copies.of_blob(tx, blob.digest)
     names = planning.names_of(tx, blob.digest) if held else []
     name_it()
-    said = speech.naming(tx, blob.digest)
+    said = segments.naming(tx, blob.digest)
     after = place(blob, [*names, *said], rules)
     change = difference(held, after, place(blob, names, rules), rules.drained)
     planning.apply(tx, blob, change, lane)

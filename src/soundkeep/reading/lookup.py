@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from soundkeep import model
+from soundkeep import names
 from soundkeep.catalog import copies, stores, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.errors import BadId
@@ -101,7 +101,7 @@ class Lookup:
 def _is_id(text: str) -> bool:
     """What can be no id is not asked for: a database may refuse even to look for it."""
     try:
-        return model.track_id(text) == text
+        return names.track_id(text) == text
     except BadId:
         return False
 

@@ -34,7 +34,7 @@ from soundkeep.reading.order import Order
 from soundkeep.reading.pace import Paces
 from soundkeep.reading.stream import Stream
 from soundkeep.reading.trusted import Trust
-from soundkeep.settings import ReadingSettings
+from soundkeep.settings.house import ReadingSettings
 from soundkeep.stores.interface import Bytes, Store, lies_at
 from soundkeep.writing import writing
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from soundkeep.catalog import money, refusals, speech
+from soundkeep.catalog import money, refusals, segments, speaking
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.money import IntentState
 from soundkeep.catalog.refusals import Refusal
@@ -90,7 +90,7 @@ class Aside:
         if not needed:
             self._spool.discard(landed)
         file.unlink(missing_ok=True)
-        segment = await self._catalog.read(speech.find, refusal.segment_key)
+        segment = await self._catalog.read(segments.find, refusal.segment_key)
         assert segment is not None
         log.info("a refused take was accepted", segment=segment.key, reason=refusal.reason)
         return segment
@@ -146,7 +146,9 @@ def _accept(tx: Tx, refusal: Refusal, blob: Blob, inbox: Inbox, rules: Rules) ->
     characters, cost = (paid[-1].characters, paid[-1].cost) if paid else (0, None)
 
     def name_it() -> None:
-        speech.accept(tx, refusal.segment_key, digest=blob.digest, characters=characters, cost=cost)
+        speaking.accept(
+            tx, refusal.segment_key, digest=blob.digest, characters=characters, cost=cost
+        )
         refusals.forget(tx, [refusal.id])
 
     return recording.record_speech(

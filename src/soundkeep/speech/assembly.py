@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import speech
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speeches
 from soundkeep.catalog.database import Catalog, Tx
-from soundkeep.catalog.speech import Speech
+from soundkeep.catalog.speeches import Speech
 from soundkeep.copies.placement import Rules
 from soundkeep.digest import Digest
 from soundkeep.intake import recording
@@ -172,11 +173,11 @@ def row_of(chosen: Chosen, digest: Digest) -> Speech:
 
 def _write_speech(tx: Tx, blob: Blob, row: Speech, inbox: Inbox, rules: Rules) -> bool:
     """Raises `Unplayable` if a segment was revoked while it was being assembled."""
-    speech.find_all(tx, row.segments, hold=True)
+    segment_rows.find_all(tx, row.segments, hold=True)
     return recording.record_speech(
         tx,
         blob,
-        lambda: speech.record_speech(tx, row),
+        lambda: speeches.record(tx, row),
         inbox=inbox,
         rules=rules,
         lane=Lane.INTERACTIVE,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from soundkeep.errors import BadSpeech, EngineError, EngineRefused, EngineUnavailable, UnknownModel
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import Engine, Model
 from soundkeep.speech.keys import segment_key, speech_key

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from soundkeep.catalog import hits
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.hits import Count, Heard
-from soundkeep.catalog.speech import Worth
+from soundkeep.catalog.segments import Worth
 from soundkeep.errors import CatalogUnavailable, DiskFull
 from soundkeep.model import Segment
 

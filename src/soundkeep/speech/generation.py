@@ -28,11 +28,11 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from soundkeep.catalog import blobs, claims, speech
+from soundkeep.catalog import blobs, claims, segments, speaking
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.listening import listen
 from soundkeep.catalog.money import Order
-from soundkeep.catalog.speech import Claimed, Held, Noted, Requested, Standing
+from soundkeep.catalog.speaking import Claimed, Held, Noted, Requested, Standing
 from soundkeep.errors import (
     BadSpeech,
     CatalogUnavailable,
@@ -44,7 +44,7 @@ from soundkeep.errors import (
 )
 from soundkeep.model import Money, Segment
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.counting import Counts
 from soundkeep.speech.engines.interface import Engine
@@ -112,7 +112,7 @@ class Generation:
         """
         key = segment_key(asked)
         if key not in self._flights:
-            found = await self._catalog.read(speech.find, key)
+            found = await self._catalog.read(segments.find, key)
             if found is not None:
                 self.counts.hit(payer, found)
                 return _Kept(self, found)
@@ -134,7 +134,7 @@ class Generation:
 
     async def start(self) -> None:
         """Takes up what dead processes of this host left, and counts from now on."""
-        await self._catalog.write(speech.release_dead, self._host)
+        await self._catalog.write(speaking.release_dead, self._host)
         self._catalog.on_commit.append(self._bell.ring)
         self._tasks.append(asyncio.create_task(self._look_after()))
 
@@ -159,7 +159,7 @@ class Generation:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + self._settings.lease_seconds
                 with suppress(CatalogUnavailable, DiskFull):
-                    await self._catalog.write(speech.forsake_expired)
+                    await self._catalog.write(speaking.forsake_expired)
 
     # --- flying -----------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Generation:
         return segment
 
     async def _bring(self, flight: _Flight, key: str, asked: Asked) -> Segment:
-        found = await self._catalog.read(speech.find, key)
+        found = await self._catalog.read(segments.find, key)
         if found is not None:
             return found
         engine = self._engine(asked.engine)
@@ -211,7 +211,7 @@ class Generation:
             key, request, engine.name, asked.model, asked.voice, asked.owner, asked.text
         )
         return await self._catalog.write(
-            speech.want,
+            speaking.want,
             wish,
             self._order(flight.payer, key, engine, asked),
             holder=self._holder,
@@ -238,11 +238,11 @@ class Generation:
         self._listen()
         while True:
             await self._bell.wait(POLL_SECONDS)
-            standing = await self._catalog.read(speech.look, key)
+            standing = await self._catalog.read(speaking.look, key)
             if not isinstance(standing, Held):
                 return standing
             if self._is_dead(standing.holder):
-                await self._catalog.write(speech.release_dead, self._host)
+                await self._catalog.write(speaking.release_dead, self._host)
 
     def _listen(self) -> None:
         """From the first time on that there is something to wait for."""

@@ -20,8 +20,9 @@ from soundkeep.audio.jail import Jail
 from soundkeep.audio.jobs import Facts
 from soundkeep.model import Sound
 from soundkeep.speech.asked import Asked
+from soundkeep.speech.calls import Take
 from soundkeep.speech.engines.interface import AudioFormat
-from soundkeep.speech.leading import Judge, Take, Verdict
+from soundkeep.speech.leading import Judge, Verdict
 
 SILENT_DB = -50.0  # good speech: -15 to -25
 SILENT_SECONDS = 0.02  # "A" at two and a half times the speed is heard for 0.05

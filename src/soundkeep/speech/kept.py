@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from soundkeep.catalog import blobs, copies, speech, tracks
+from soundkeep.catalog import blobs, copies, segments, speeches, tracks
 from soundkeep.catalog.database import Tx
-from soundkeep.catalog.speech import Worth
+from soundkeep.catalog.segments import Worth
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import Unplayable
 from soundkeep.intake import recording
@@ -49,11 +49,11 @@ class Found:
 
 def find(tx: Tx, key: str) -> Found | None:
     """A speech whose sound is there, and what it was made of."""
-    found = speech.find_speech(tx, key)
+    found = speeches.find(tx, key)
     blob = blobs.find(tx, found.digest) if found is not None and found.digest else None
     if found is None or blob is None:
         return None
-    return Found(blob, speech.worth_of(tx, found.segments))
+    return Found(blob, segments.worth_of(tx, found.segments))
 
 
 def look(tx: Tx, chosen: Chosen) -> There | None:
@@ -64,7 +64,7 @@ def look(tx: Tx, chosen: Chosen) -> There | None:
     where = tuple(copies.of_blob(tx, found.blob.digest))
     if not chosen.is_one_take:
         return There(chosen, found.blob, where, None, found.worth)
-    segment = speech.find(tx, chosen.segment_keys[0])
+    segment = segments.find(tx, chosen.segment_keys[0])
     if segment is None or segment.digest != found.blob.digest:
         return None
     return There(chosen, found.blob, where, segment, ())
@@ -72,14 +72,14 @@ def look(tx: Tx, chosen: Chosen) -> There | None:
 
 def track_as(tx: Tx, key: str, collection: str, new: NewTrack, blob: Blob, rules: Rules) -> Track:
     """The track that is there, unless its audio is another by now, or a new one."""
-    known = speech.track_of(tx, key, new.owner, collection)
+    known = speeches.track_of(tx, key, new.owner, collection)
     there = tracks.find(tx, known) if known else None
     if there is not None and there.blob.digest == blob.digest:
         return there
     track = recording.name_kept(
         tx, replace(new, replace=True), blob, rules=rules, lane=Lane.INTERACTIVE
     )
-    speech.note_track(tx, key, new.owner, collection, track.id)
+    speeches.note_track(tx, key, new.owner, collection, track.id)
     return track
 
 
@@ -89,13 +89,13 @@ def title_of(shown: str) -> str:
     return textwrap.shorten(line, TITLE_CHARS, placeholder=" \u2026") or line.strip()[:TITLE_CHARS]
 
 
-def write_one_take(tx: Tx, row: speech.Speech) -> Blob:
+def write_one_take(tx: Tx, row: speeches.Speech) -> Blob:
     """Names the segment's sound as the speech, unless it was withdrawn in the meantime. Raises
     `Unplayable`."""
     assert row.digest is not None
     blob = blobs.take(tx, row.digest)
-    [segment] = speech.find_all(tx, row.segments, hold=True)
+    [segment] = segments.find_all(tx, row.segments, hold=True)
     if blob is None or segment.digest != row.digest:
         raise Unplayable(f"the segment {segment.key} was withdrawn")
-    speech.record_speech(tx, row)
+    speeches.record(tx, row)
     return blob

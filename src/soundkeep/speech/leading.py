@@ -1,8 +1,8 @@
 """One call of an engine, from the claim of its row to the take that is kept.
 
 The call belongs to the row: it ends by itself, whoever hangs up. What it may have cost is in the
-ledger before it begins (`catalog/speech.py`), and what became of it is written with the row, in one
-transaction. The lease is renewed meanwhile; who has lost it all the same keeps nothing, since
+ledger before it begins (`catalog/speaking.py`), and what became of it is written with the row, in
+one transaction. The lease is renewed meanwhile; who has lost it all the same keeps nothing, since
 somebody else is speaking by now, and only says what it cost.
 """
 
@@ -14,16 +14,16 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
 
-from soundkeep.catalog import claims, money, speech
-from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog import claims, money
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.money import IntentState, Outcome
 from soundkeep.catalog.schema import segments
-from soundkeep.catalog.speech import Claimed, Noted
+from soundkeep.catalog.speaking import Claimed
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import (
     CatalogUnavailable,
@@ -31,9 +31,7 @@ from soundkeep.errors import (
     EmptyUpload,
     EngineAnsweredBadly,
     EngineError,
-    EngineThrottled,
     EngineUnavailable,
-    JailFailed,
     LeaseLost,
     NotAudio,
     SoundkeepError,
@@ -41,44 +39,32 @@ from soundkeep.errors import (
     TypeNotAllowed,
     WriteFailed,
 )
-from soundkeep.intake import recording
 from soundkeep.intake.examine import Examiner, known_or_examined
 from soundkeep.intake.inbox import discard_unless_recorded
 from soundkeep.intake.recording import Inbox
 from soundkeep.intake.spool import Landed, Landing, Spool
-from soundkeep.model import Blob, Lane, Money, Segment, Sound
+from soundkeep.model import Blob, Segment
 from soundkeep.speech.aside import Aside
 from soundkeep.speech.asked import Asked
-from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine
+from soundkeep.speech.calls import (
+    Call,
+    Take,
+    Taken,
+    write_broken_off,
+    write_error,
+    write_refusal,
+    write_segment,
+)
+from soundkeep.speech.engines.interface import Bill, Engine
 from soundkeep.speech.live import Live
 from soundkeep.speech.timing import Mark, Timing
 
-# Of this machine too: what it cannot keep would be paid for again with each caller.
-RETRYABLE = (
-    EngineThrottled,
-    EngineUnavailable,
-    EngineAnsweredBadly,
-    TakeRefused,
-    WriteFailed,
-    JailFailed,
-)
 RENEWALS_IN_A_LEASE = 3
 AGAIN_SECONDS = 0.5  # until a catalog that is out is asked again
 
 R = TypeVar("R")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """What an engine spoke, before it is kept."""
-
-    path: Path
-    sound: Sound
-    asked: Asked
-    format: AudioFormat | None  # that of `asked.format`
-    bill: Bill
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +132,14 @@ class Leader:
         `begun` is given the live take before its first byte. Raises `EngineError`, `TakeRefused`,
         `WriteFailed`, `CatalogUnavailable`, all but the last noted on the row.
         """
-        call = _Call(claimed, key, engine, asked)
+        call = Call(claimed, key, engine, asked)
         async with self._renewed(claimed):
             try:
                 return await self._lead(call, begun)
             except LeaseLost:
                 return None
 
-    async def _lead(self, call: _Call, begun: Callable[[Live], None]) -> Segment:
+    async def _lead(self, call: Call, begun: Callable[[Live], None]) -> Segment:
         try:
             landing = self._spool.begin()
         except WriteFailed as error:
@@ -180,7 +166,7 @@ class Leader:
     # --- speaking ---------------------------------------------------------------------------
 
     async def _hear(
-        self, call: _Call, landing: Landing, live: Live
+        self, call: Call, landing: Landing, live: Live
     ) -> tuple[Bill, Mapping[str, Any] | None]:
         """Writes down what the engine says as it comes."""
         spoken = _Spoken()
@@ -202,7 +188,7 @@ class Leader:
             raise
         return spoken.bill, _timing(spoken.marks)
 
-    async def _publish(self, call: _Call, landing: Landing, bill: Bill) -> _Taken:
+    async def _publish(self, call: Call, landing: Landing, bill: Bill) -> Taken:
         try:
             landed = await self._spool.publish(landing)
         except EmptyUpload:
@@ -212,12 +198,12 @@ class Leader:
         except WriteFailed as error:
             await self._note(call, error, call.done(bill))
             raise
-        return _Taken(landed, bill)
+        return Taken(landed, bill)
 
     # --- judging ----------------------------------------------------------------------------
 
     async def _keep(
-        self, call: _Call, taken: _Taken, timing: Mapping[str, Any] | None, live: Live
+        self, call: Call, taken: Taken, timing: Mapping[str, Any] | None, live: Live
     ) -> Segment:
         """Judges the take, and makes it the segment. Only then does any stream of it end well."""
         try:
@@ -237,7 +223,7 @@ class Leader:
         live.end()
         return segment
 
-    async def _refuse(self, call: _Call, taken: _Taken, verdict: Verdict) -> TakeRefused:
+    async def _refuse(self, call: Call, taken: Taken, verdict: Verdict) -> TakeRefused:
         """Puts the take aside, so that a person can listen to it, and notes why."""
         error = TakeRefused(f"the take was refused: {verdict.reason}")
         file = f"{call.key}-{uuid.uuid4().hex}"
@@ -250,7 +236,7 @@ class Leader:
         log.warning("a take was refused", segment=call.key, reason=verdict.reason)
         await self._insist(
             lambda: self._catalog.write(
-                _write_refusal, call, call.done(taken.bill), error, verdict.reason,
+                write_refusal, call, call.done(taken.bill), error, verdict.reason,
                 self._where.host, file,
             )
         )  # fmt: skip
@@ -259,7 +245,7 @@ class Leader:
     # --- writing down -----------------------------------------------------------------------
 
     async def _record(
-        self, call: _Call, taken: _Taken, blob: Blob, timing: Mapping[str, Any] | None
+        self, call: Call, taken: Taken, blob: Blob, timing: Mapping[str, Any] | None
     ) -> Segment:
         """The take becomes the segment, and its blob is on its way to the stores."""
         outcome, landed = call.done(taken.bill), taken.landed
@@ -267,7 +253,7 @@ class Leader:
         try:
             needed = await self._insist(
                 lambda: self._catalog.write(
-                    _write_segment, call, outcome, blob, timing, inbox, self._rules
+                    write_segment, call, outcome, blob, timing, inbox, self._rules
                 )
             )
         except LeaseLost:
@@ -276,10 +262,10 @@ class Leader:
             self._spool.discard(landed)
         return call.segment(blob, timing, outcome)
 
-    async def _kept_all_the_same(self, call: _Call, landed: Landed, outcome: Outcome) -> Segment:
+    async def _kept_all_the_same(self, call: Call, landed: Landed, outcome: Outcome) -> Segment:
         """A connection that broke under the commit does not say how that ended: it may be that our
         own outcome ended the lease. Raises `LeaseLost` if it was somebody else."""
-        kept = await self._insist(lambda: self._catalog.read(speech.find, call.key))
+        kept = await self._insist(lambda: self._catalog.read(segment_rows.find, call.key))
         if kept is not None and kept.digest == landed.fingerprint.digest:
             return kept
         await self._insist(
@@ -288,20 +274,20 @@ class Leader:
         await discard_unless_recorded(self._catalog, self._spool, self._where.inbox, landed)
         raise LeaseLost
 
-    async def _note(self, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
+    async def _note(self, call: Call, error: SoundkeepError, outcome: Outcome) -> None:
         """What cannot be noted is `unknown` once the lease has run out."""
         with suppress(CatalogUnavailable, DiskFull):
             try:
-                await self._insist(lambda: self._catalog.write(_write_error, call, error, outcome))
+                await self._insist(lambda: self._catalog.write(write_error, call, error, outcome))
             except LeaseLost:
                 await self._catalog.write(money.settle, call.claimed.intent_id, outcome)
                 raise
 
-    async def _break_off(self, call: _Call, error: BaseException) -> None:
+    async def _break_off(self, call: Call, error: BaseException) -> None:
         """The call was left in the middle: what it cost nobody knows, and the next may try."""
         outcome = Outcome(IntentState.UNKNOWN, error=type(error).__name__)
         with suppress(LeaseLost, CatalogUnavailable, DiskFull):
-            await self._catalog.write(_write_broken_off, call, outcome)
+            await self._catalog.write(write_broken_off, call, outcome)
 
     async def _insist(self, act: Callable[[], Awaitable[R]]) -> R:
         """Again and again while the catalog is out or its disk is full, for as long as a lease
@@ -334,100 +320,6 @@ class Leader:
                     )
                 except LeaseLost:
                     return
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A take that lies whole in the inbox, and its bill."""
-
-    landed: Landed
-    bill: Bill
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What a call is about, and how each way it can end is written down."""
-
-    claimed: Claimed
-    key: str
-    engine: Engine
-    asked: Asked
-
-    def done(self, bill: Bill) -> Outcome:
-        cost = Money.of(bill.cost, bill.currency)
-        return Outcome(IntentState.DONE, cost, bill.characters, bill.request_id)
-
-    def cost_nothing(self) -> Outcome:
-        estimate = self.engine.estimate(self.asked)
-        return Outcome(IntentState.FAILED, Money(0, estimate.currency or ""), 0)
-
-    def failed(self, error: EngineError) -> Outcome:
-        """What it may have cost stays reserved."""
-        if error.charged is False:
-            nothing = self.cost_nothing()
-            return Outcome(nothing.state, nothing.cost, 0, error=str(error))
-        state = IntentState.FAILED if error.charged else IntentState.UNKNOWN
-        return Outcome(state, error=str(error))
-
-    def unknown(self, error: SoundkeepError) -> Outcome:
-        return Outcome(IntentState.UNKNOWN, error=str(error))
-
-    def take(self, taken: _Taken, sound: Sound) -> Take:
-        format_ = self.engine.caps.format(self.asked.format)
-        return Take(taken.landed.path, sound, self.asked, format_, taken.bill)
-
-    def segment(self, blob: Blob, timing: Mapping[str, Any] | None, outcome: Outcome) -> Segment:
-        return Segment(
-            key=self.key,
-            engine=self.asked.engine,
-            model=self.asked.model,
-            voice=self.asked.voice,
-            owner=self.asked.owner,
-            text=self.asked.text,
-            digest=blob.digest,
-            timing=timing,
-            characters=outcome.characters or 0,
-            cost=outcome.cost or Money(),
-        )
-
-
-# --- transactions ---------------------------------------------------------------------------
-
-
-def _write_segment(
-    tx: Tx,
-    call: _Call,
-    outcome: Outcome,
-    blob: Blob,
-    timing: Mapping[str, Any] | None,
-    inbox: Inbox,
-    rules: Rules,
-) -> bool:
-    def name_it() -> None:
-        speech.keep(tx, call.claimed, outcome, digest=blob.digest, timing=timing)
-
-    return recording.record_speech(
-        tx, blob, name_it, inbox=inbox, rules=rules, lane=Lane.INTERACTIVE
-    )
-
-
-def _write_error(tx: Tx, call: _Call, error: SoundkeepError, outcome: Outcome) -> None:
-    money.settle(tx, call.claimed.intent_id, outcome)
-    noted = Noted(error.code, str(error), getattr(error, "retry_after", None) or 0.0)
-    speech.note_error(tx, call.claimed, noted, retryable=isinstance(error, RETRYABLE))
-
-
-def _write_refusal(
-    tx: Tx, call: _Call, outcome: Outcome, error: TakeRefused, reason: str, host: str, file: str
-) -> None:
-    money.settle(tx, call.claimed.intent_id, outcome)
-    noted = Noted(error.code, str(error), 0.0)
-    speech.note_refused(tx, call.claimed, noted, key=call.key, reason=reason, host=host, file=file)
-
-
-def _write_broken_off(tx: Tx, call: _Call, outcome: Outcome) -> None:
-    money.settle(tx, call.claimed.intent_id, outcome)
-    claims.release(tx, segments, call.claimed.lease)
 
 
 def _timing(marks: list[Mark]) -> Mapping[str, Any] | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from soundkeep.catalog.plans import Failing, NewItem, Plan, PlanState
 from soundkeep.errors import BadSpeech
-from soundkeep.model import Money, new_track_id
+from soundkeep.model import Money
+from soundkeep.names import new_track_id
 from soundkeep.shown import when
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.choosing import Chosen

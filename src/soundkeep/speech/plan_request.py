@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 
 from soundkeep.catalog.plans import MAX_VOICES, Ordering
 from soundkeep.errors import BadSpeech, BadText
-from soundkeep.model import title_text
+from soundkeep.names import title_text
 from soundkeep.speech.request import FIELDS as OF_SPEECH
 from soundkeep.speech.request import SpeechRequest, speech_request
 from soundkeep.speech.text import normalise

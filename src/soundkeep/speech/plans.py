@@ -39,7 +39,7 @@ from soundkeep.errors import (
     PlanIsOver,
     SoundkeepError,
 )
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.generation import Generation

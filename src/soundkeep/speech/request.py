@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args
 
 from soundkeep.errors import BadSpeech, BadText
-from soundkeep.model import DEFAULT_OWNER, metadata_object, owner_name, track_path
+from soundkeep.names import DEFAULT_OWNER, metadata_object, owner_name, track_path
 from soundkeep.speech.asked import JSON, Asked, quantised, quantised_number
 from soundkeep.speech.segments import By, Segment, split
 from soundkeep.speech.text import Normalised, normalise

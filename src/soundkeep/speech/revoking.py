@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from soundkeep.catalog import speech
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.placement import Rules
 from soundkeep.intake import recording
@@ -40,12 +41,12 @@ class Revoker:
         is made of one of them. Copies go as the copy law lets them: what else names the same bytes,
         as an upload does, keeps them. Nothing of the key is nothing to revoke."""
         segments, speeches, deleted = [], [], []
-        of_key = await self._catalog.read(speech.segments_of, key)
+        of_key = await self._catalog.read(speech_rows.segments_of, key)
         for segment in of_key:
             if await self._catalog.write(_withdraw_segment, segment, self._rules):
                 segments.append(segment)
-        for made in await self._catalog.read(speech.made_of, of_key):
-            for track_id in await self._catalog.read(speech.tracks_of, made):
+        for made in await self._catalog.read(speech_rows.made_of, of_key):
+            for track_id in await self._catalog.read(speech_rows.tracks_of, made):
                 await self._catalog.write(recording.remove, track_id, self._rules)
                 deleted.append(track_id)
             if await self._catalog.write(_withdraw_speech, made, self._rules):
@@ -55,20 +56,18 @@ class Revoker:
 
 
 def _withdraw_segment(tx: Tx, key: str, rules: Rules) -> bool:
-    found = speech.find(tx, key)
+    found = segment_rows.find(tx, key)
     if found is not None:
         recording.withdraw_speech(
-            tx, found.digest, lambda: speech.withdraw(tx, found.key), rules=rules
+            tx, found.digest, lambda: segment_rows.withdraw(tx, found.key), rules=rules
         )
     return found is not None
 
 
 def _withdraw_speech(tx: Tx, key: str, rules: Rules) -> bool:
-    found = speech.find_speech(tx, key)
-    speech.forget_tracks(tx, key)
+    found = speech_rows.find(tx, key)
+    speech_rows.forget_tracks(tx, key)
     if found is None or found.digest is None:
         return False
-    recording.withdraw_speech(
-        tx, found.digest, lambda: speech.withdraw_speech(tx, key), rules=rules
-    )
+    recording.withdraw_speech(tx, found.digest, lambda: speech_rows.withdraw(tx, key), rules=rules)
     return True

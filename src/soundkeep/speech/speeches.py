@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from soundkeep.catalog import speech
+from soundkeep.catalog import segments as segment_rows
+from soundkeep.catalog import speeches as speech_rows
 from soundkeep.catalog.database import Catalog
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import (
@@ -34,7 +35,7 @@ from soundkeep.errors import (
 from soundkeep.intake.recording import NewTrack
 from soundkeep.model import Money, Segment, Track, Visibility
 from soundkeep.reading.reader import Reader
-from soundkeep.settings import SpeechSettings
+from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech.assembly import Assembler, row_of
 from soundkeep.speech.choosing import Chooser, Chosen
 from soundkeep.speech.generation import Generation, Said
@@ -198,11 +199,11 @@ class Speeches:
     async def timing(self, key: str, language: str | None = None) -> tuple[Script, Timing] | None:
         """A speech's text and when its words are heard; None if there is no such speech, or nobody
         knows its text. Raises `Unplayable`, `JailFailed`, `CatalogUnavailable`."""
-        found = await self._catalog.read(speech.find_speech, key)
+        found = await self._catalog.read(speech_rows.find, key)
         if found is None or found.script is None:
             return None
         script = Script.from_json(found.script)
-        segments = await self._catalog.read(speech.find_all, found.segments)
+        segments = await self._catalog.read(segment_rows.find_all, found.segments)
         return script, await self._timekeeper.of_speech(script, segments, language)
 
     async def close(self) -> None:

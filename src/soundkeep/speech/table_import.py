@@ -15,10 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundkeep.catalog import imports, speech, tracks
+from soundkeep.catalog import imports, segments, speeches, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.hits import Heard
-from soundkeep.catalog.speech import Requested, Speech
+from soundkeep.catalog.speaking import Requested
+from soundkeep.catalog.speeches import Speech
 from soundkeep.copies.placement import Rules
 from soundkeep.errors import BadInput, NotAudio
 from soundkeep.intake import claiming, recording
@@ -286,7 +287,7 @@ def _name(tx: Tx, brought: _Brought) -> None:
         imports.also_known_as(tx, brought.key, [brought.entry.key])
         for chosen in brought.chosen:
             if chosen.is_one_take:
-                speech.also_known_as(tx, chosen.segment_keys[0], [brought.entry.key])
+                segments.also_known_as(tx, chosen.segment_keys[0], [brought.entry.key])
 
 
 def _write_track(tx: Tx, brought: _Brought, rules: Rules) -> None:
@@ -300,7 +301,7 @@ def _write_track(tx: Tx, brought: _Brought, rules: Rules) -> None:
         metadata=dict(entry.metadata),
     )
     track = recording.name_kept(tx, new, brought.blob, rules=rules, lane=Lane.BULK)
-    speech.note_track(tx, brought.key, entry.owner, collection, track.id)
+    speeches.note_track(tx, brought.key, entry.owner, collection, track.id)
 
 
 def _requested(chosen: Chosen) -> Requested:

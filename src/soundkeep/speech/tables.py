@@ -27,7 +27,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from soundkeep.errors import BadInput, BadMetadata, SettingsError
-from soundkeep.model import metadata_object, owner_name, title_text, track_id, track_path
+from soundkeep.names import metadata_object, owner_name, title_text, track_id, track_path
 
 FIELDS = (
     "key",

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from soundkeep.catalog import speech
+from soundkeep.catalog import segments as segment_rows
 from soundkeep.catalog.database import Catalog
 from soundkeep.errors import EngineError
 from soundkeep.model import Segment
@@ -73,7 +73,7 @@ class Timekeeper:
         else:
             timing = await self._found_out(segment.text, samples, language)
         kept = {**timing.to_json(), DURATION: samples.duration_seconds}
-        await self._catalog.write(speech.note_timing, segment, kept)
+        await self._catalog.write(segment_rows.note_timing, segment, kept)
         return kept
 
     async def _found_out(self, text: str, samples: Samples, language: str | None) -> Timing:

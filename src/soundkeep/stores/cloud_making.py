@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from soundkeep.errors import Misconfigured, SettingsError
-from soundkeep.settings import AzureSettings, CloudStoreSettings, GcsSettings, reveal
+from soundkeep.settings.buckets import AzureSettings, CloudStoreSettings, GcsSettings
+from soundkeep.settings.secrets import reveal
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore

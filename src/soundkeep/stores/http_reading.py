@@ -1,50 +1,33 @@
-"""GET over kept connections, received straight into the memory where a chunk is put together.
+"""GET over connections that are kept for the next request to the same server.
 
-A general client passes a body on in pieces of whatever size they came, through several buffers;
-at the pace of a store in the same rack that is most of what relaying costs (docs/decisions/0008).
-This one knows HTTP/1.1 as far as an object store speaks it: an answer with its length. Of an
-answer without, it reads so much as says why something was refused.
-
-Nothing is tried again but a request on a kept connection that its server had closed meanwhile.
-Faults are of `OSError`: `Unreachable`, `EndedEarly`, `TimeoutError`, and `ConnectionError`.
+`http_receiving` is one such connection. Nothing is tried again here but a request on a kept one
+that its server had closed meanwhile. Faults are of `OSError`: `Unreachable`, and an answer's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import functools
 import socket
 import ssl
 import time
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
-import httptools
 
-from soundkeep.digest import CHUNK_BYTES
+from soundkeep.stores.http_receiving import Connection
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
 MOST_IDLE = 32
 KEEPALIVE_SECONDS = 30
-HEAD_BYTES = 16 * 1024
-REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
-HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
 NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305
 DEFAULT_PORTS = {"http": 80, "https": 443}
-
-_ROOM_FOR_NOTHING = bytearray(1)
 
 
 class Unreachable(OSError):
     """No connection came about."""
-
-
-class EndedEarly(ConnectionError):
-    """The connection ended before the answer did."""
 
 
 class Connections:
@@ -161,331 +144,6 @@ class Connections:
             made.close()
             raise
         return connection
-
-
-class _Phase(enum.Enum):
-    """What the next bytes of a connection are."""
-
-    RESTING = enum.auto()  # nobody has asked: there should be none
-    HEAD = enum.auto()
-    BODY = enum.auto()
-    UNMEASURED = enum.auto()  # a body without a length
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One connection, and the answer that is being read from it.
-
-    A chunk is received into memory of its own, which is what the reader gets; when it is whole, and
-    nobody has come for it, nothing more is received.
-    """
-
-    def __init__(self, first_byte_seconds: float, between_bytes_seconds: float) -> None:
-        self._first_byte_seconds = first_byte_seconds
-        self._between_bytes_seconds = between_bytes_seconds
-        self._tick_seconds = min(HELD_SECONDS, first_byte_seconds / 2, between_bytes_seconds / 2)
-        self._loop = asyncio.get_running_loop()
-        self._phase = _Phase.RESTING
-        self._answer = _Answer()
-        self._parser: httptools.HttpResponseParser | None = None  # of a body without a length
-        self._memory = bytearray(HEAD_BYTES)  # for heads, and for a body without a length
-        self._begin = 0  # of what is in it and was not parsed yet
-        self._end = 0
-        self._room: _Room | None = None  # for the chunk that is being received
-        self._held = 0  # so many bytes of it came
-        self._left = 0  # bytes of the body that are still to come
-        self._owed = CHUNK_BYTES  # so many make up the chunk that is being taken
-        self._waiter: asyncio.Future[None] | None = None
-        self._silent_since = 0.0
-        self._waits_since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._held_long = False
-        self._paused = False
-        self._fault: OSError | None = None
-        self.rests_since = 0.0
-
-    # --- what a reader calls ------------------------------------------------------------------
-
-    async def ask(self, request: bytes) -> None:
-        """Sends the request and waits for the head of its answer."""
-        self._phase = _Phase.HEAD
-        self._answer = _Answer()
-        self._begin = self._end = self._held = 0
-        self._room = None
-        self._owed = CHUNK_BYTES
-        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
-        try:
-            self._transport.write(request)
-            while self._phase is _Phase.HEAD:
-                await self._wait()
-        except BaseException:
-            self.end()
-            raise
-
-    @property
-    def was_answered(self) -> bool:
-        """Whether anything at all came for the last request."""
-        return self._end > 0 or self._phase is not _Phase.HEAD
-
-    @property
-    def status(self) -> int:
-        return self._answer.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """By names in lower case."""
-        return self._answer.headers
-
-    @property
-    def content_length(self) -> int | None:
-        return self._answer.length
-
-    async def piece(self) -> bytes:
-        """The next chunk of a body with a length, or what came of it in `HELD_SECONDS`; empty at
-        the end. What came before a fault is given before it is raised."""
-        while not self._is_due():
-            await self._wait()
-        return self._taken()
-
-    async def refusal(self) -> bytes:
-        """The beginning of the body, whatever its form."""
-        body = self._answer.body
-        while len(body) < REFUSAL_BYTES:
-            if self._phase is _Phase.BODY:
-                piece = await self.piece()
-                if not piece:
-                    break
-                body += piece
-            elif self._answer.ended:
-                break
-            else:
-                await self._wait()
-        return bytes(body)
-
-    def rest(self) -> bool:
-        """Makes it ready to be kept; False if it cannot be."""
-        unread = self._left or self._held
-        if not self.is_open or self._phase is not _Phase.BODY or unread or not self._answer.keeps:
-            return False
-        self._stop_clock()
-        self._phase = _Phase.RESTING
-        self._begin = self._end = 0
-        self.rests_since = time.monotonic()
-        return True
-
-    def end(self) -> None:
-        self._stop_clock()
-        self._transport.abort()
-
-    @property
-    def is_open(self) -> bool:
-        return self._fault is None and not self._transport.is_closing()
-
-    # --- what the transport calls -------------------------------------------------------------
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport: asyncio.Transport = transport
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        if self._is_over():
-            return memoryview(_ROOM_FOR_NOTHING)
-        if self._phase is not _Phase.BODY:
-            return memoryview(self._memory)[self._end :]
-        if self._room is None:
-            self._room = _Room(min(self._owed, self._left))
-        return self._room.view[self._held :]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._is_over():
-            self._fail(ConnectionError("the server says more than it was asked"))
-            return
-        if self._phase is _Phase.BODY:
-            self._held += nbytes
-            self._left -= nbytes
-            self._silent_since = self._loop.time()
-            if self._is_due():
-                self._pause()
-                self._wake()
-        else:
-            self._end += nbytes
-            self._parse()
-
-    def eof_received(self) -> None:
-        """A body without a length may end so."""
-        self._answer.ended = True
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._answer.ended = True
-        self._fail(exc if isinstance(exc, OSError) else EndedEarly("the connection ended"))
-
-    # --- inside -------------------------------------------------------------------------------
-
-    def _parse(self) -> None:
-        try:
-            if self._phase is _Phase.HEAD:
-                self._take_head()
-            if self._phase is _Phase.UNMEASURED:
-                assert self._parser is not None
-                self._parser.feed_data(self._memory[self._begin : self._end])
-                self._begin = self._end = 0
-                self._wake()
-        except (httptools.HttpParserError, ValueError):
-            self._fail(ConnectionError("what answers does not speak HTTP"))
-
-    def _take_head(self) -> None:
-        """Raises `HttpParserError`, and `ValueError` for a head that cannot be."""
-        while (stop := self._memory.find(b"\r\n\r\n", self._begin, self._end) + 4) > 3:
-            answer = _Answer()
-            parser = httptools.HttpResponseParser(answer)
-            parser.feed_data(self._memory[self._begin : stop])
-            self._begin = stop
-            answer.status, answer.version = parser.get_status_code(), parser.get_http_version()
-            if answer.status >= 200:  # those below only announce it
-                self._begin_body(answer, parser)
-                return
-        if self._end == HEAD_BYTES:
-            raise ValueError("the head is too long")
-
-    def _begin_body(self, answer: _Answer, parser: httptools.HttpResponseParser) -> None:
-        self._answer = answer
-        if answer.length is None:
-            self._phase, self._parser = _Phase.UNMEASURED, parser
-        else:
-            self._phase, self._left = _Phase.BODY, answer.length
-            if self._end > self._begin:
-                self._take_first(memoryview(self._memory)[self._begin : self._end])
-        self._wake()
-
-    def _take_first(self, came: memoryview) -> None:
-        """What of the body came with the head."""
-        if len(came) > self._left:
-            raise ValueError("the answer is longer than it says")
-        self._room = _Room(min(self._owed, self._left))
-        self._room.view[: len(came)] = came
-        self._held = len(came)
-        self._left -= len(came)
-
-    def _is_over(self) -> bool:
-        """Whether the server has nothing to say now."""
-        resting = self._phase is _Phase.RESTING
-        return resting or (self._phase is _Phase.BODY and not self._left)
-
-    def _is_due(self) -> bool:
-        """Whether there is something to take: a whole chunk, the rest, what is held for long, or
-        what came before the fault."""
-        if not self._left or self._fault is not None:
-            return True
-        return self._held == self._owed or (self._held_long and self._held > 0)
-
-    def _taken(self) -> bytes:
-        data = self._room.taken(self._held) if self._room is not None else b""
-        if not data and self._left and self._fault is not None:
-            raise self._fault
-        self._room, self._held = None, 0
-        self._owed = self._owed - len(data) or CHUNK_BYTES
-        self._held_long = False
-        if self._paused and self._fault is None:
-            self._paused = False
-            self._transport.resume_reading()
-        return data
-
-    def _pause(self) -> None:
-        """Until what is there was taken. The end of an answer is no reason: a kept connection is
-        listened to, since its server may close it."""
-        if self._left and not self._paused and not self._transport.is_closing():
-            self._paused = True
-            self._transport.pause_reading()
-
-    async def _wait(self) -> None:
-        """Until something has changed. Raises what is wrong with the connection."""
-        if self._fault is not None:
-            raise self._fault
-        self._silent_since = self._waits_since = self._loop.time()
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _fail(self, fault: OSError) -> None:
-        if self._fault is None:
-            self._fault = fault
-        self._stop_clock()
-        self._transport.abort()
-        self._wake()
-
-    def _tick(self) -> None:
-        """Looks from time to time whether somebody waits in vain. A slow listener does not."""
-        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
-        if self._waiter is None:
-            return
-        now = self._loop.time()
-        in_head = self._phase is _Phase.HEAD
-        limit = self._first_byte_seconds if in_head else self._between_bytes_seconds
-        if now - self._silent_since >= limit:
-            self._fail(TimeoutError(f"nothing came for {limit:g} s"))
-        elif now - self._waits_since >= self._tick_seconds:
-            self._held_long = True
-            if self._phase is _Phase.BODY and self._is_due():
-                self._wake()
-
-    def _stop_clock(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-
-class _Room:
-    """Memory to receive a chunk into. `BytesIO` gives its memory away as `bytes` without copying
-    it, which `bytearray` cannot; while a transport still holds a view of it, it copies."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._memory = BytesIO()
-        self._memory.seek(size_bytes - 1)
-        self._memory.write(b"\0")
-        self.view = self._memory.getbuffer()
-
-    def taken(self, size_bytes: int) -> bytes:
-        """The first bytes. The room is of no more use."""
-        self.view.release()
-        return self._memory.getvalue()[:size_bytes]
-
-
-class _Answer:
-    """What a head says, and the beginning of a body that has no length."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.version = ""
-        self.body = bytearray()
-        self.ended = False
-
-    @property
-    def length(self) -> int | None:
-        length = self.headers.get("content-length")
-        return int(length) if length and "transfer-encoding" not in self.headers else None
-
-    @property
-    def keeps(self) -> bool:
-        """Whether another request may follow on the connection."""
-        closes = "close" in self.headers.get("connection", "").lower()
-        return self.version == "1.1" and not closes
-
-    # --- what the parser calls ----------------------------------------------------------------
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.ended = True
 
 
 def new_socket(address: Any) -> socket.socket:

@@ -20,7 +20,8 @@ from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector
 
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Misconfigured, StoreError, TimedOut, Truncated, Unavailable
-from soundkeep.stores.http_reading import IDLE_SECONDS, EndedEarly, Unreachable, new_socket
+from soundkeep.stores.http_reading import IDLE_SECONDS, Unreachable, new_socket
+from soundkeep.stores.http_receiving import EndedEarly
 
 COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
 LONGEST_REST_SECONDS = 3600.0  # whoever asks for more is asked again after so long

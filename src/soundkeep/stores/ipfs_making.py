@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from soundkeep.settings import (
+from soundkeep.settings.ipfs import (
     IpfsStoreSettings,
     KuboSettings,
     PinataLegacySettings,
     PinataSettings,
     PinningServiceSettings,
     ProviderSettings,
-    reveal_if_set,
 )
+from soundkeep.settings.secrets import reveal_if_set
 from soundkeep.stores.http_service import Phases
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_providers import Kubo, Pinata, PinataLegacy, PinningService, Provider

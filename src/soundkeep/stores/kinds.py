@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from soundkeep.errors import SettingsError
-from soundkeep.settings import (
-    CloudStoreSettings,
+from soundkeep.settings.addresses import database_url
+from soundkeep.settings.buckets import CloudStoreSettings, S3StoreSettings, SupabaseStoreSettings
+from soundkeep.settings.ipfs import IpfsStoreSettings
+from soundkeep.settings.secrets import reveal
+from soundkeep.settings.stores import (
     DatabaseStoreSettings,
-    IpfsStoreSettings,
     LocalStoreSettings,
     MemoryStoreSettings,
-    S3StoreSettings,
     StoreSettings,
-    SupabaseStoreSettings,
     TursoStoreSettings,
-    database_url,
-    reveal,
 )
 from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Store

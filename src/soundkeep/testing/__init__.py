@@ -9,9 +9,10 @@ so `soundkeep stores test NAME` runs the same contract against a store that is s
 `docs/adding-a-store.md` goes through it.
 """
 
-from soundkeep.testing.contract import Outcome, StoreContract, run_contract
+from soundkeep.testing.contract import StoreContract
 from soundkeep.testing.engine_contract import EngineContract
 from soundkeep.testing.faulty import Fault, FaultyStore
+from soundkeep.testing.running import Outcome, run_contract
 from soundkeep.testing.sources import BytesSource
 
 __all__ = [

@@ -1,31 +1,24 @@
 """The contract of a store as tests, each named by what is true when it passes.
 
 Subclass `StoreContract`, supply a fixture `store` that yields a store whose marker was written,
-and inherit the tests. `run_contract` runs the same tests against a store in use: everything lies
-under a random prefix, is removed afterwards, and the store's marker stays as it is.
+and inherit the tests. `running` runs the same tests against a store in use.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
 
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import NotFound, SoundkeepError, TooLarge, Truncated
-from soundkeep.stores.interface import RESERVED_PREFIX, Key, Receipt, Source, Store
-from soundkeep.stores.wrappers import Wrapped
+from soundkeep.stores.interface import RESERVED_PREFIX, Key, Receipt, Store
+from soundkeep.testing.expecting import fails_with, listed, read
 from soundkeep.testing.sources import BreakingSource, BytesSource, WaitingSource
 
 CHUNK = CHUNK_BYTES
-TEST_SECONDS = 300.0
 SIZES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 17)
 LARGE = 40 * CHUNK + 5  # half of it is more than a store is likely to hold back
 
@@ -364,26 +357,6 @@ class StoreContract:
         return receipt.locator
 
 
-async def read(store: Store, locator: str, start: int = 0, stop: int | None = None) -> bytes:
-    """All bytes of the range."""
-    async with aclosing(store.open(locator, start, stop)) as pieces:
-        return b"".join([piece async for piece in pieces])
-
-
-async def listed(store: Store, prefix: str = "", after: str | None = None) -> list[str]:
-    """The locators that the store lists."""
-    return [stat.locator async for stat in store.list(prefix, after)]
-
-
-async def fails_with(kind: type[BaseException], call: Any) -> None:
-    """Awaits the call, which must raise that and nothing else."""
-    try:
-        await call
-    except kind:
-        return
-    raise AssertionError(f"{kind.__name__} was not raised")
-
-
 async def _first(store: Store, prefix: str, after: str) -> str | None:
     """The first locator listed; the store may hold millions."""
     async for stat in store.list(prefix, after):
@@ -400,76 +373,3 @@ def _long_name(size_bytes: int) -> str:
 def _without_conflicts(names: tuple[str, ...]) -> list[str]:
     """Without names that are also a directory of others: no file system holds both."""
     return [name for name in names if not any(one.startswith(f"{name}/") for one in names)]
-
-
-# --- against a store in use -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one test ended. `error` is None if it passed."""
-
-    test: str
-    error: BaseException | None
-    seconds: float
-
-    @property
-    def sentence(self) -> str:
-        """The promise that was tried."""
-        return self.test.removeprefix("test_").replace("_", " ")
-
-
-async def run_contract(
-    store: Store,
-    *,
-    prefix: str = "soundkeep-contract/",
-    heard: Callable[[Outcome], object] = lambda outcome: None,
-) -> list[Outcome]:
-    """Runs the whole contract against a store that may be in use, and tidies up behind it.
-
-    Everything lies under `prefix` and a random word. `heard` is told each outcome as it comes.
-    """
-    outcomes = []
-    for name, _ in inspect.getmembers(StoreContract, inspect.isfunction):
-        if name.startswith("test_"):
-            outcome = await _run_one(store, name, f"{prefix}{secrets.token_hex(6)}/")
-            heard(outcome)
-            outcomes.append(outcome)
-    return outcomes
-
-
-async def _run_one(store: Store, name: str, prefix: str) -> Outcome:
-    contract = StoreContract()
-    contract.prefix = prefix
-    contract.reap_age = timedelta(days=1)  # the drafts of others are none of our business
-    started = time.monotonic()
-    error = None
-    try:
-        async with _tidied(store) as remembering, asyncio.timeout(TEST_SECONDS):
-            await getattr(contract, name)(remembering)
-    except Exception as raised:
-        error = raised
-    return Outcome(name, error, time.monotonic() - started)
-
-
-@asynccontextmanager
-async def _tidied(store: Store) -> AsyncIterator[Store]:
-    """The store, and at the end nothing in it that was put through here."""
-    remembering = _Remembering(store)
-    async with AsyncExitStack() as tidying:
-        remembering.tidying = tidying
-        yield remembering
-
-
-class _Remembering(Wrapped):
-    """Removes at the end what it put, and what it was about to put."""
-
-    tidying: AsyncExitStack
-
-    async def put(self, key: Key, source: Source) -> Receipt:
-        told = self.caps.spelling.locator_of(str(key))
-        self.tidying.push_async_callback(self.inner.delete, told)
-        receipt = await self.inner.put(key, source)
-        if receipt.locator != told:
-            self.tidying.push_async_callback(self.inner.delete, receipt.locator)
-        return receipt

@@ -23,7 +23,7 @@ from soundkeep.errors import (
 from soundkeep.speech.asked import Asked
 from soundkeep.speech.engines.interface import AudioFormat, Bill, Engine, Spoken
 from soundkeep.speech.timing import Mark
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 
 TEXT = "The keep is quiet tonight. Nobody, not even the cat, is awake at 3.45 in the tower!"
 SHORT = "Good night."

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from soundkeep.digest import Digest
+from soundkeep.stores import sources
 from soundkeep.stores.interface import Bytes
 from soundkeep.stores.pieces import span
 
@@ -14,29 +13,15 @@ PIECE_BYTES = 100_000  # divides no chunk, so that nobody relies on pieces being
 
 
 @dataclass(frozen=True)
-class BytesSource:
+class BytesSource(sources.BytesSource):
     """Bytes in memory as a `Source`; `announced_bytes` makes it lie about their number."""
 
-    data: bytes
     media_type: str = "audio/mpeg"
-    cache_seconds: int | None = None
     announced_bytes: int | None = None
 
     @property
     def size_bytes(self) -> int:
         return len(self.data) if self.announced_bytes is None else self.announced_bytes
-
-    @property
-    def digest(self) -> Digest:
-        return Digest.of(self.data)
-
-    @property
-    def file(self) -> Path | None:
-        return None
-
-    @property
-    def checked(self) -> bool:
-        return False
 
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         start, stop = span(len(self.data), start, stop)

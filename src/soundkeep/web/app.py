@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from soundkeep import __version__
 from soundkeep.access.keys import KeyRing
 from soundkeep.access.rates import Rate
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.errors import SoundkeepError
 from soundkeep.reading.lookup import Lookup
 from soundkeep.web import aliases, operations

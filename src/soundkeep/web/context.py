@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from soundkeep.access.keys import KeyRing
 from soundkeep.access.rates import Rate
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.errors import ShuttingDown, Unauthorized
 from soundkeep.keep import Keep
 from soundkeep.reading.lookup import Lookup

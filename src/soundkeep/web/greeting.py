@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import facts
 from soundkeep.catalog.database import Tx
 from soundkeep.errors import EngineError, SoundkeepError

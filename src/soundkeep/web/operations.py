@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from soundkeep.catalog.database import Tx
 from soundkeep.errors import ShuttingDown
-from soundkeep.keep import Status
+from soundkeep.keep.standing import Status
 from soundkeep.web.context import Admin, Anyone, Context
 
 router = APIRouter(tags=["operations"])
@@ -47,6 +47,7 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
     gauge("blobs", "Blobs", coverage.blobs)
     gauge("blob_bytes", "Bytes of all blobs", coverage.bytes)
     gauge("temporary_tracks", "Tracks that are in an inbox only", coverage.temporary)
+    gauge("unplaced_tracks", "Tracks that belong in no store", coverage.unplaced)
     gauge("missing_copies", "Placed copies that are not present", coverage.missing)
     gauge("unwritten_sidecars", "Placed sidecars not as their tracks are", coverage.unwritten)
     gauge("refused_errands", "Errands that cannot be done", status.refused_errands)

@@ -15,9 +15,11 @@ import structlog
 import uvicorn
 
 from soundkeep.access.keys import FILE_NAME, load_or_make_admin_key
-from soundkeep.build import House, opened
+from soundkeep.build import opened
+from soundkeep.build.house import House
 from soundkeep.errors import SettingsError
-from soundkeep.settings import Settings, reveal
+from soundkeep.settings import Settings
+from soundkeep.settings.secrets import reveal
 from soundkeep.web.app import Server
 from soundkeep.web.greeting import greet
 from soundkeep.web.memory import keep_memory

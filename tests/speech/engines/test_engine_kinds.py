@@ -9,7 +9,9 @@ import pytest
 
 from servers.fake_provider import API_KEY, Fake
 from soundkeep.errors import EngineRefused, SettingsError, UnknownVoice
-from soundkeep.settings import ENGINE_KINDS, Settings, load
+from soundkeep.settings import Settings
+from soundkeep.settings.sources import load
+from soundkeep.settings.speech import ENGINE_KINDS
 from soundkeep.speech.engines.interface import Engine
 from soundkeep.speech.engines.kinds import KINDS, make_engine
 from soundkeep.testing.engine_contract import hear

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import update
 
 from servers.soundkeep import KEY, Server
-from soundkeep.build import House, opened
+from soundkeep.build import opened
+from soundkeep.build.house import House
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import speeches
 from soundkeep.settings import Settings

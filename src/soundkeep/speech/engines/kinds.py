@@ -7,12 +7,12 @@ from typing import Any
 
 from soundkeep.audio.formats import FORMATS
 from soundkeep.errors import SettingsError
-from soundkeep.settings import (
+from soundkeep.settings.secrets import reveal
+from soundkeep.settings.speech import (
     ElevenLabsEngineSettings,
     EngineSettings,
     EspeakEngineSettings,
     OpenAIEngineSettings,
-    reveal,
 )
 from soundkeep.speech.engines import espeak as offline
 from soundkeep.speech.engines.interface import AudioFormat, Engine, Price

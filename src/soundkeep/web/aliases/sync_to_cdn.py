@@ -10,9 +10,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from soundkeep import shown
+from soundkeep.answers import PublicCopy, Synced
 from soundkeep.errors import BadInput, NoSuchTrack
-from soundkeep.keep import Wanted
-from soundkeep.model import Operation, PublicCopy, Synced, Track
+from soundkeep.keep.syncs import Wanted
+from soundkeep.model import Operation, Track
 from soundkeep.web.aliases.alike import alias_router, calling, preflight, refusal
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.context import Context

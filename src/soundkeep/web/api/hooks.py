@@ -19,7 +19,7 @@ from soundkeep.catalog.errands import Errand
 from soundkeep.copies import syncing
 from soundkeep.errors import BadInput, ShuttingDown, Unauthorized
 from soundkeep.model import Chore, Operation
-from soundkeep.settings import reveal
+from soundkeep.settings.secrets import reveal
 from soundkeep.web.api.bodies import described, parsed_object, whole_body
 from soundkeep.web.context import Anyone, Context
 

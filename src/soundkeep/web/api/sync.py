@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from soundkeep.catalog.tracks import MAX_PAGE
 from soundkeep.errors import BadInput
-from soundkeep.keep import SyncPage, Wanted
+from soundkeep.keep.syncs import SyncPage, Wanted
 from soundkeep.model import Operation
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.context import Context, Working

@@ -11,7 +11,8 @@ from soundkeep import shown
 from soundkeep.catalog import tracks
 from soundkeep.errors import BadInput
 from soundkeep.intake.parsing import visibility_word
-from soundkeep.model import Visibility, metadata_object, title_text
+from soundkeep.model import Visibility
+from soundkeep.names import metadata_object, title_text
 from soundkeep.web.api.bodies import described, json_object
 from soundkeep.web.api.uploads import Upload, read_upload
 from soundkeep.web.context import Admin, Working

@@ -108,7 +108,7 @@ removals = Table(
     Column("store", ByteText, nullable=False),
     Column("key", ByteText, nullable=False),
     Column("copy_id", Serial, index=True),  # None when the copy stays
-    Column("outcome", Text, nullable=False),  # see `model.Removal`
+    Column("outcome", Text, nullable=False),  # see `answers.Removal`
     Column("confirmed_at", Double),
 )
 
