@@ -21,6 +21,7 @@ from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchStore, StoreNeeded
 from soundkeep.intake import recording
 from soundkeep.model import Asked, Chore, Copy, CopyState, Wish
+from soundkeep.stores.interface import AS_IT_IS
 
 DAY = 86_400.0
 RULES = Rules(
@@ -208,10 +209,10 @@ async def test_what_is_found_wrong_a_second_time_waits_once(catalog: Catalog) ->
 
 async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog) -> None:
     held = str(RULES.stores[0].layout.key(BLOBS[0], ledgers.make_track("t", BLOBS[0])))
-    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6}, str)
+    await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6}, AS_IT_IS.key_of)
     first = await catalog.read(orphans.of_store, "disk", "", 10)
     assert [orphan.key for orphan in first] == ["another", "stray"]
-    await catalog.write(orphans.note, "disk", {"stray": 7}, str)
+    await catalog.write(orphans.note, "disk", {"stray": 7}, AS_IT_IS.key_of)
     [again] = [
         one for one in await catalog.read(orphans.of_store, "disk", "", 10) if one.size_bytes == 7
     ]

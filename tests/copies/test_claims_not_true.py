@@ -16,8 +16,8 @@ from soundkeep.errors import NotFound
 from soundkeep.intake import recording
 from soundkeep.model import Blob, Chore, CopyState, Wish
 from soundkeep.stores.interface import Key
-from soundkeep.testing.contract import fails_with
-from soundkeep.testing.contract import read as read_in
+from soundkeep.testing.expecting import fails_with
+from soundkeep.testing.expecting import read as read_in
 from soundkeep.testing.faulty import Fault
 from soundkeep.testing.sources import BytesSource
 

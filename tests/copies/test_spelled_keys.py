@@ -26,7 +26,7 @@ from soundkeep.copies.rebuild import Rebuild
 from soundkeep.intake import recording
 from soundkeep.model import Chore, CopyState, Lane, SidecarState, Track
 from soundkeep.stores.interface import Key, Store
-from soundkeep.testing.contract import listed
+from soundkeep.testing.expecting import listed
 from soundkeep.testing.faulty import FaultyStore
 from soundkeep.testing.sources import BytesSource
 

@@ -26,7 +26,7 @@ from soundkeep.settings import Settings
 from soundkeep.settings.house import WorkerSettings
 from soundkeep.settings.speech import SpeechSettings
 from soundkeep.speech import generation as generation_module
-from soundkeep.speech.calls import Take
+from soundkeep.speech.calls import Take, write_segment
 from soundkeep.speech.generation import Generation
 from soundkeep.speech.keys import segment_key
 from soundkeep.speech.leading import Verdict
@@ -569,7 +569,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_taken_for_a_lost_lease(
 
     async def answers_late(action: object, *given: object, **more: object) -> object:
         result = await real(action, *given, **more)  # type: ignore[arg-type]
-        if getattr(action, "__name__", "") == "_write_segment" and not lost:
+        if action is write_segment and not lost:
             lost.append(action)
             raise errors.CatalogUnavailable("the connection broke under the commit")
         return result
