@@ -14,7 +14,7 @@ from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.schema import copies as copies_table
-from soundkeep.catalog.schema import now
+from soundkeep.catalog.schema import facts, now
 from soundkeep.copies import draining, forgetting, passes
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
@@ -245,3 +245,28 @@ async def test_what_came_to_a_store_while_it_was_forgotten_is_forgotten_too(
     assert came[0]
     assert await catalog.read(copies.by_key, "old", "", 9) == []
     assert "old" not in await catalog.read(store_rows.known)
+
+
+async def test_the_inbox_of_a_host_that_was_just_heard_of_is_not_forgotten(
+    catalog: Catalog,
+) -> None:
+    inbox, forgetter = "inbox@there", Forgetter(catalog, LAW, LAW.stores)
+    await catalog.write(store_rows.ensure, inbox, "inbox")
+    await catalog.write(store_rows.note_in_use, inbox)
+    for needed_too in (False, True):
+        with pytest.raises(StoreNeeded, match="of that host was at work"):
+            await forgetter.forget(inbox, needed_too=needed_too)
+    with pytest.raises(StoreNeeded):
+        await forgetter.look(inbox)
+    a_while_ago = facts.update().values(at=now() - forgetting.ALIVE_SECONDS)
+    await catalog.write(lambda tx: tx.run(a_while_ago))
+    await forgetter.forget(inbox)
+    assert inbox not in await catalog.read(store_rows.known)
+    assert await catalog.read(store_rows.seconds_since_use, inbox) is None
+
+
+async def test_the_inbox_of_a_host_that_stopped_is_forgotten_at_once(catalog: Catalog) -> None:
+    await catalog.write(store_rows.ensure, "inbox@there", "inbox")
+    await catalog.write(store_rows.note_in_use, "inbox@there")
+    await catalog.write(store_rows.note_out_of_use, "inbox@there")
+    await Forgetter(catalog, LAW, LAW.stores).forget("inbox@there")
