@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from cli.commands import Program, program
+from cli.commands import Program, program, serving
 from servers.soundkeep import Answer, Json, Server, eventually, running
 from sounds import wav
 
@@ -172,3 +174,21 @@ def test_the_inbox_of_a_lost_host_is_forgotten_with_what_it_alone_had(tmp_path: 
     held = here.json("stores", "forget", "inbox@lost")
     assert (held["copies"], held["needed_copies"], held["forgotten"]) == (1, 0, True)
     assert set(here.json("show", "safe")["storage_locations"]) == {"disk", "backup"}
+
+
+def test_the_inbox_of_a_host_that_still_serves_is_not_forgotten(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    of_its_own = str(tmp_path / "inbox")
+    here = program(data, SOUNDKEEP_HOST_NAME="here", SOUNDKEEP_INBOX__PATH=of_its_own)
+    with serving(data, SOUNDKEEP_HOST_NAME="there"):
+        eventually(lambda: _is_in_use(data / "catalog.db", "inbox@there"))
+        for how in ((), ("--execute",)):
+            told = here("stores", "forget", "inbox@there", *how, fails=1).stderr.decode()
+            assert "inbox@there is in use" in told
+    assert here.json("stores", "forget", "inbox@there")["forgotten"], "it stopped"
+
+
+def _is_in_use(catalog: Path, inbox: str) -> bool:
+    with closing(sqlite3.connect(catalog)) as database:
+        named = "SELECT count(*) FROM facts WHERE name = ?"
+        return bool(database.execute(named, (f"in use: {inbox}",)).fetchone()[0])

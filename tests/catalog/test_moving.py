@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 
 import ledgers
-from soundkeep.catalog import copies, moving, orphans, scrubs, tracks
+from soundkeep.catalog import copies, copy_work, moving, orphans, scrubs, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.moving import Selection
 from soundkeep.catalog.schema import copies as copies_table
-from soundkeep.catalog.schema import now
+from soundkeep.catalog.schema import facts, now
 from soundkeep.copies import draining, forgetting, passes
 from soundkeep.copies.forgetting import Forgetter
 from soundkeep.copies.placement import DEFAULT_LAYOUT, Layout, Rules, StoreRule
 from soundkeep.errors import NoSuchStore, StoreNeeded
-from soundkeep.model import Asked, CopyState, Wish
+from soundkeep.intake import recording
+from soundkeep.model import Asked, Chore, Copy, CopyState, Wish
 from soundkeep.stores.interface import AS_IT_IS
 
 DAY = 86_400.0
@@ -154,6 +155,58 @@ async def test_one_process_at_a_time_scrubs_a_store_oldest_first(catalog: Catalo
     assert await catalog.write(scrubs.take_turn, "disk", "theirs", 60)
 
 
+async def found_wrong(catalog: Catalog, number: int = 0) -> Copy:
+    """A copy in `disk` that a scrub found wrong."""
+    held = await catalog.read(copies.of_blob, BLOBS[number].digest)
+    copy = next(copy for copy in held if copy.store == "disk")
+    await catalog.write(scrubs.take_turn, "disk", "mine", 60)
+    await catalog.write(copies.doubt, copy.id, "rotten")
+    await catalog.write(scrubs.note_find, copy, "rotten")
+    return copy
+
+
+async def figures_of_finds(catalog: Catalog) -> tuple[int, int, int]:
+    """Found, healed, and not healed yet."""
+    figures = (await catalog.read(scrubs.figures))["disk"]
+    return figures.found, figures.healed, figures.unhealed
+
+
+async def test_what_was_found_wrong_and_left_is_neither_healed_nor_waits_for_it(
+    catalog: Catalog,
+) -> None:
+    await found_wrong(catalog, 0)
+    await found_wrong(catalog, 1)
+    assert await figures_of_finds(catalog) == (2, 0, 2)
+    await catalog.write(recording.remove, "x/0", RULES)
+    assert await figures_of_finds(catalog) == (2, 0, 1), "it is on its way out"
+    [claimed] = await catalog.write(
+        copy_work.claim, Chore.DROP, "disk", holder="h/1/1", limit=9, lease_seconds=60
+    )
+    await catalog.write(copy_work.confirm_gone, claimed)
+    assert await figures_of_finds(catalog) == (2, 0, 1)
+    finds = await catalog.read(scrubs.found_since, 0.0)
+    assert [find.is_open for find in finds] == [False, True]
+
+
+async def test_what_was_found_wrong_and_then_whole_by_a_rebuild_is_healed(
+    catalog: Catalog,
+) -> None:
+    copy = await found_wrong(catalog)
+    await catalog.write(
+        lambda tx: copy_work.note_found(tx, copy, locator="x", verified="read back")
+    )
+    assert await figures_of_finds(catalog) == (1, 1, 0)
+
+
+async def test_what_is_found_wrong_a_second_time_waits_once(catalog: Catalog) -> None:
+    copy = await found_wrong(catalog)
+    await catalog.write(
+        lambda tx: copy_work.note_found(tx, copy, locator="x", verified="read back")
+    )
+    await found_wrong(catalog)
+    assert await figures_of_finds(catalog) == (2, 1, 1)
+
+
 async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog) -> None:
     held = str(RULES.stores[0].layout.key(BLOBS[0], ledgers.make_track("t", BLOBS[0])))
     await catalog.write(orphans.note, "disk", {held: 9, "stray": 5, "another": 6}, AS_IT_IS.key_of)
@@ -165,7 +218,8 @@ async def test_orphans_are_what_no_row_holds_in_whatever_state(catalog: Catalog)
     ]
     assert again.first_seen_at == first[1].first_seen_at
     moment = await catalog.read(Tx.now)
-    assert set(await catalog.read(orphans.not_seen_since, "disk", moment)) == {"another", "stray"}
+    gone = await catalog.read(orphans.not_seen_since, "disk", moment, 10)
+    assert set(gone) == {"another", "stray"}
     await catalog.write(copies.abandon, BLOBS[0].digest)
     assert await catalog.read(orphans.unknown, "disk", [held, "stray"], str) == {"stray"}
     present = await catalog.read(orphans.present_between, "disk", "", None, moment + 60, 9)
@@ -191,3 +245,28 @@ async def test_what_came_to_a_store_while_it_was_forgotten_is_forgotten_too(
     assert came[0]
     assert await catalog.read(copies.by_key, "old", "", 9) == []
     assert "old" not in await catalog.read(store_rows.known)
+
+
+async def test_the_inbox_of_a_host_that_was_just_heard_of_is_not_forgotten(
+    catalog: Catalog,
+) -> None:
+    inbox, forgetter = "inbox@there", Forgetter(catalog, LAW, LAW.stores)
+    await catalog.write(store_rows.ensure, inbox, "inbox")
+    await catalog.write(store_rows.note_in_use, inbox)
+    for needed_too in (False, True):
+        with pytest.raises(StoreNeeded, match="of that host was at work"):
+            await forgetter.forget(inbox, needed_too=needed_too)
+    with pytest.raises(StoreNeeded):
+        await forgetter.look(inbox)
+    a_while_ago = facts.update().values(at=now() - forgetting.ALIVE_SECONDS)
+    await catalog.write(lambda tx: tx.run(a_while_ago))
+    await forgetter.forget(inbox)
+    assert inbox not in await catalog.read(store_rows.known)
+    assert await catalog.read(store_rows.seconds_since_use, inbox) is None
+
+
+async def test_the_inbox_of_a_host_that_stopped_is_forgotten_at_once(catalog: Catalog) -> None:
+    await catalog.write(store_rows.ensure, "inbox@there", "inbox")
+    await catalog.write(store_rows.note_in_use, "inbox@there")
+    await catalog.write(store_rows.note_out_of_use, "inbox@there")
+    await Forgetter(catalog, LAW, LAW.stores).forget("inbox@there")

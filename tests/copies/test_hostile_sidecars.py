@@ -106,6 +106,7 @@ async def test_json_that_is_meant_to_break_its_reader_is_left(lost: Lost, text: 
 async def test_a_sidecar_that_is_too_big_is_left(
     lost: Lost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(taking, "SMALL_SIDECAR_BYTES", 10_000)
     monkeypatch.setattr(taking, "MAX_SIDECAR_BYTES", 20_000)
     await two(lost)
     await lost.edit("tracks/t2.json", title="x" * 30_000)

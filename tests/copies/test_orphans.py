@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,7 @@ from soundkeep.catalog import copies
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now, orphans
+from soundkeep.catalog.schema import sidecars as sidecars_table
 from soundkeep.copies import orphans as orphans_module
 from soundkeep.copies.orphans import Comparer
 from soundkeep.digest import Digest
@@ -76,7 +78,7 @@ async def mend(house: House, *, days: float = 7) -> list[str]:
     compared = await house.comparer.compare("disk")
     await house.comparer.mend(compared, days * DAY)
     assert await settled(house, 60)
-    return [orphan.key for orphan in compared.removed]
+    return [orphan.key for orphan in compared.removed.named]
 
 
 async def test_what_no_row_knows_is_listed_and_what_one_knows_is_not(
@@ -85,10 +87,12 @@ async def test_what_no_row_knows_is_listed_and_what_one_knows_is_not(
     leave(house, "blobs/stray")
     leave(house, "a/b/c.mp3")
     compared = await house.comparer.compare("disk")
-    assert [orphan.key for orphan in compared.orphans] == ["a/b/c.mp3", "blobs/stray"]
-    assert {orphan.size_bytes for orphan in compared.orphans} == {len(b"of nobody")}
-    assert (compared.objects, compared.missing) == (4, []), "the sound and its sidecar are known"
-    assert (await house.comparer.compare("backup")).orphans == []
+    assert [orphan.key for orphan in compared.orphans.named] == ["a/b/c.mp3", "blobs/stray"]
+    assert {orphan.size_bytes for orphan in compared.orphans.named} == {len(b"of nobody")}
+    assert (compared.objects, compared.missing.named) == (4, []), (
+        "the sound and its sidecar are known"
+    )
+    assert (await house.comparer.compare("backup")).orphans.count == 0
 
 
 async def test_an_orphan_goes_only_when_it_was_seen_long_ago(house: House, track: Track) -> None:
@@ -100,7 +104,7 @@ async def test_an_orphan_goes_only_when_it_was_seen_long_ago(house: House, track
     assert file.exists()
     assert await mend(house) == ["blobs/stray"]
     assert not file.exists()
-    assert (await house.comparer.compare("disk")).orphans == []
+    assert (await house.comparer.compare("disk")).orphans.count == 0
     assert (await house.keep.check()).passed
 
 
@@ -138,9 +142,9 @@ async def test_a_key_that_a_row_holds_is_never_an_orphans(
     if state == "outgoing":
         await catalog.write(copies.abandon, digest)
     await house.comparer.mend(compared, 7 * DAY)
-    assert compared.removed == []
+    assert compared.removed.count == 0
     assert file.exists()
-    assert (await house.comparer.compare("disk")).orphans == []
+    assert (await house.comparer.compare("disk")).orphans.count == 0
 
 
 class Slow(Wrapped):
@@ -161,10 +165,10 @@ async def test_what_came_to_the_key_while_the_orphan_went_is_written_again(house
     await house.comparer.compare("disk")
     await age(house, 30)
     slow = Slow(keep.stores["disk"], lambda: add(house))
-    comparer = Comparer(keep.catalog, {"disk": slow})
+    comparer = Comparer(keep.catalog, {"disk": slow}, keep.rules)
     compared = await comparer.compare("disk")
     await comparer.mend(compared, 7 * DAY)
-    assert len(compared.removed) == 1
+    assert compared.removed.count == 1
     assert not file.exists(), "the delete has hit the upload's own bytes"
     assert await settled(house, 60)
     assert file.read_bytes() == SOUND
@@ -176,7 +180,7 @@ async def test_a_row_whose_object_is_gone_is_listed_and_mended_on_request(
     file = house.keep.settings.data_directory / "audio/blobs" / track.blob.digest.hex
     file.unlink()
     compared = await house.comparer.compare("disk")
-    assert [copy.digest for copy in compared.missing] == [track.blob.digest]
+    assert [copy.digest for copy in compared.missing.named] == [track.blob.digest]
     held = await house.keep.catalog.read(copies.of_blob, track.blob.digest)
     assert {copy.state for copy in held} == {CopyState.PRESENT}, "looking changes nothing"
     await mend(house)
@@ -202,7 +206,7 @@ async def test_rows_without_an_object_are_looked_through_page_by_page(
         )
     monkeypatch.setattr(orphans_module, "PAGE_OBJECTS", 2)
     compared = await house.comparer.compare("disk")
-    assert sorted(copy.key for copy in compared.missing) == keys
+    assert sorted(copy.key for copy in compared.missing.named) == keys
 
 
 async def test_a_store_that_is_out_has_no_orphans_and_lacks_nothing(
@@ -261,7 +265,7 @@ async def test_what_came_under_another_name_than_its_key_is_written_again_too(
         await keep.catalog.write(lambda tx: tx.run(named))
 
     spelling.upload = upload
-    comparer = Comparer(keep.catalog, {"disk": spelling})
+    comparer = Comparer(keep.catalog, {"disk": spelling}, keep.rules)
     compared = await comparer.compare("disk")
     await comparer.mend(compared, 7 * DAY)
     assert not file.exists()
@@ -269,3 +273,81 @@ async def test_what_came_under_another_name_than_its_key_is_written_again_too(
     assert {copy.store: copy.state for copy in held if copy.store == "disk"} == {
         "disk": CopyState.DOUBTED
     }
+
+
+# --- however much there is ------------------------------------------------------------------------
+
+
+async def test_no_more_is_held_than_is_named_and_all_of_it_is_put_right(
+    house: House, track: Track, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strays = [leave(house, f"blobs/stray-{number}") for number in range(7)]
+    for number in range(5):
+        place = Place("disk", f"blobs/gone-{number}")
+        await house.keep.catalog.write(
+            lambda tx, place=place: copies.record_present(
+                tx, track.blob.digest, place, locator=place.key, verified="t", wish=Wish.KEEP,
+                due_in=0,
+            )
+        )  # fmt: skip
+    monkeypatch.setattr(orphans_module, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(orphans_module, "NAMED", 3)
+    compared = await house.comparer.compare("disk")
+    assert (compared.orphans.count, len(compared.orphans.named)) == (7, 3)
+    assert (compared.missing.count, len(compared.missing.named)) == (5, 3)
+    assert compared.orphan_bytes == 7 * len(b"of nobody")
+    await age(house, 30)
+    await house.comparer.mend(compared, 7 * DAY)
+    assert (compared.removed.count, len(compared.removed.named)) == (7, 3)
+    assert compared.doubted == 5
+    assert not any(file.exists() for file in strays)
+
+
+# --- sidecars that nobody has read ----------------------------------------------------------------
+
+
+def tell(house: House, key: str, document: object) -> Path:
+    """A sidecar that no row knows, as one that a rebuild had to leave."""
+    file = leave(house, key)
+    file.write_text(json.dumps(document))
+    return file
+
+
+async def test_while_a_sidecar_is_unread_no_orphan_of_its_store_goes(
+    house: House, track: Track
+) -> None:
+    sound, sidecar = leave(house, "blobs/stray"), tell(house, "tracks/lost.json", {"soundkeep": {}})
+    compared = await house.comparer.compare("disk")
+    assert compared.unread.named == ["tracks/lost.json"]
+    await age(house, 30)
+    assert await mend(house) == []
+    assert sound.exists()
+    sidecar.unlink()
+    assert await mend(house) == ["blobs/stray"]
+
+
+async def test_so_it_is_with_the_sidecar_of_a_segment(house: House, track: Track) -> None:
+    tell(house, f"segments/{'a' * 64}.json", {"soundkeep": {}})
+    assert (await house.comparer.compare("disk")).unread.count == 1
+
+
+async def test_a_sidecar_of_who_was_deleted_here_keeps_nothing(house: House, track: Track) -> None:
+    await house.keep.remove(track.id)
+    assert await settled(house, 60)
+    tell(house, "tracks/song.json", {"soundkeep": {"digest": track.blob.digest.hex}})
+    leave(house, "blobs/stray")
+    await house.comparer.compare("disk")
+    await age(house, 30)
+    assert sorted(await mend(house)) == ["blobs/stray"]
+
+
+async def test_of_who_is_known_a_sidecar_must_tell_of_the_same_sound(
+    house: House, track: Track
+) -> None:
+    """Under a former layout; or a rebuild left it, because the id is another sound's by now."""
+    forgotten = sidecars_table.delete().where(sidecars_table.c.store == "disk")
+    await house.keep.catalog.write(lambda tx: tx.run(forgotten))
+    assert (await house.comparer.compare("disk")).unread.count == 0
+    for document in ({"soundkeep": {"digest": "0" * 64}}, ["no sidecar"]):
+        tell(house, "tracks/song.json", document)
+        assert (await house.comparer.compare("disk")).unread.named == ["tracks/song.json"]

@@ -33,6 +33,7 @@ from soundkeep.testing.sources import BytesSource
 KEY = "year=2026/Grüße.mp3"
 SPELLED = "year=3D2026/Gr=C3=BC=C3=9Fe.mp3"
 CONTENT = noise(1000)
+RULES_OF_ONE = Rules(("one",), (replace(RULES.stores[0], name="one"),))
 
 
 @pytest.fixture
@@ -101,9 +102,9 @@ async def test_what_a_row_without_a_locator_holds_is_no_orphan(bench: Bench) -> 
     await unheard_of(bench)
     one = bench.stage.stores["one"]
     await one.put(Key("of/nobody=é"), BytesSource(b"x"))
-    comparer = Comparer(bench.stage.catalog, cast(dict[str, Store], {"one": one}))
+    comparer = Comparer(bench.stage.catalog, cast(dict[str, Store], {"one": one}), RULES_OF_ONE)
     compared = await comparer.compare("one")
-    assert [orphan.key for orphan in compared.orphans] == ["of/nobody=3D=C3=A9"]
+    assert [orphan.key for orphan in compared.orphans.named] == ["of/nobody=3D=C3=A9"]
     await age(bench)
     await comparer.mend(compared, DAY)
     await comparer.mend(await comparer.compare("one"), DAY)
@@ -115,7 +116,9 @@ async def test_what_came_to_an_orphans_key_without_a_locator_is_looked_at_again(
 ) -> None:
     one = bench.stage.stores["one"]
     await one.put(Key(KEY), BytesSource(CONTENT))
-    comparer = Comparer(bench.stage.catalog, cast(dict[str, Store], {"one": Late(one, bench)}))
+    comparer = Comparer(
+        bench.stage.catalog, cast(dict[str, Store], {"one": Late(one, bench)}), RULES_OF_ONE
+    )
     await comparer.compare("one")
     await age(bench)
     await comparer.mend(await comparer.compare("one"), DAY)

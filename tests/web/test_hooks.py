@@ -183,6 +183,10 @@ def test_what_cannot_be_adopted_is_kept_with_its_reason(server: Server) -> None:
     [line] = run.json("triggers", "refused")["items"]
     assert (line["store"], line["key"]) == ("old", "audio/text.wav")
     assert line["last_error"].startswith("not_audio: ")
+    assert server.ask("GET", "/api/status").json["refused_errands"] == 1
+    assert b"soundkeep_refused_errands 1.0" in server.ask("GET", "/metrics").body
+    told = "1 errands of other programs cannot be done: `soundkeep triggers refused`"
+    assert told in run("status").stdout.decode()
 
 
 def test_rows_that_another_program_inserts_are_adopted_and_synced(

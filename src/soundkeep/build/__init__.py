@@ -153,7 +153,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             renderer=Renderer(keep, settings.data_directory / ASSEMBLING),
             forgetter=Forgetter(catalog, law, frozenset(stores)),
             migrator=_make_migrator(settings, keep, frame, every),
-            comparer=Comparer(catalog, stores),
+            comparer=Comparer(catalog, stores, rules),
             adopter=adopter,
             scrubber=_make_scrubber(settings, keep, outages),
             retrier=Retrier(

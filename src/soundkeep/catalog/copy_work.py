@@ -121,6 +121,7 @@ def note_found(tx: Tx, copy: Copy, *, locator: str, verified: str) -> None:
     )
     if tx.run(present).rowcount:
         sidecars.sound_came(tx, copy.digest, copy.store, copy.key)
+        scrubs.note_healed(tx, copy.id)
 
 
 def confirm_gone(tx: Tx, claimed: Claimed) -> None:

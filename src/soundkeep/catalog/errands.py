@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from soundkeep.catalog import claims
 from soundkeep.catalog.database import Tx
@@ -76,6 +76,12 @@ def refused(tx: Tx, limit: int) -> list[Errand]:
     """Those that could not be done, the last ones first."""
     rows = select(errands).where(errands.c.chore.is_(None)).order_by(errands.c.id.desc())
     return [_errand(row) for row in tx.run(rows.limit(limit))]
+
+
+def refused_count(tx: Tx) -> int:
+    """How many could not be done."""
+    refused_ones = select(func.count()).select_from(errands).where(errands.c.chore.is_(None))
+    return int(tx.run(refused_ones).scalar_one())
 
 
 def _errand(row: AnyRow) -> Errand:

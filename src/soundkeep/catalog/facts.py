@@ -17,6 +17,11 @@ def read(tx: Tx, name: str) -> Any:
     return None if value is None else json.loads(value)
 
 
+def age_seconds(tx: Tx, name: str) -> float | None:
+    """How long ago the value was written, by the database's clock; None if it never was."""
+    return tx.run(select(now() - facts.c.at).where(facts.c.name == name)).scalar_one_or_none()
+
+
 def write(tx: Tx, name: str, value: Any) -> None:
     """Writes the value at the database's time, in place of the last, also if others do so now."""
     new = {"value": json.dumps(value), "at": now()}

@@ -43,11 +43,11 @@ def unknown(tx: Tx, store: str, locators: Collection[str], key_of: KeyOf) -> set
     return left
 
 
-def note(tx: Tx, store: str, sizes: Mapping[str, int], key_of: KeyOf) -> None:
-    """Remembers, of these objects, those that no row knows, and since when."""
+def note(tx: Tx, store: str, sizes: Mapping[str, int], key_of: KeyOf) -> list[str]:
+    """Remembers, of these objects, those that no row knows, and since when; answers which."""
     strange = sorted(unknown(tx, store, sizes, key_of))
     if not strange:
-        return
+        return []
     rows = [
         {"store": store, "key": key, "size_bytes": sizes[key], "first_seen_at": moment}
         for moment in [tx.now()]
@@ -57,6 +57,7 @@ def note(tx: Tx, store: str, sizes: Mapping[str, int], key_of: KeyOf) -> None:
     again = {"size_bytes": seen.excluded.size_bytes, "last_seen_at": now()}
     keys = [orphans.c.store, orphans.c.key]
     tx.run(seen.on_conflict_do_update(index_elements=keys, set_=again), rows)
+    return strange
 
 
 def of_store(tx: Tx, store: str, after: str, limit: int) -> list[Orphan]:
@@ -68,9 +69,9 @@ def of_store(tx: Tx, store: str, after: str, limit: int) -> list[Orphan]:
     ]
 
 
-def not_seen_since(tx: Tx, store: str, moment: float) -> list[str]:
-    """The keys of orphans that are gone, or have become known."""
-    rows = select(orphans.c.key).where(orphans.c.store == store)
+def not_seen_since(tx: Tx, store: str, moment: float, limit: int) -> list[str]:
+    """The keys of some orphans that are gone, or have become known."""
+    rows = select(orphans.c.key).where(orphans.c.store == store).limit(limit)
     return list(tx.run(rows.where(orphans.c.last_seen_at < moment)).scalars())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import facts
@@ -31,6 +31,7 @@ class Figures:
     bytes_read: int = 0
     found: int = 0
     healed: int = 0
+    unhealed: int = 0  # still doubted; the others' copies have left since
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,15 @@ class Find:
     why: str
     found_at: float
     healed_at: float | None
+    is_open: bool  # it is doubted still: neither healed, nor on its way out, nor gone
+
+
+# What became of a find without being healed (its copy was let go, or forgotten with its store) is
+# no event of its own: the copy's row says it. Whoever is doubted anew counts for the new find.
+_IS_OPEN = and_(
+    finds.c.healed_at.is_(None),
+    exists().where(copies.c.id == finds.c.copy_id, copies.c.state == CopyState.DOUBTED.value),
+)
 
 
 # --- turns ----------------------------------------------------------------------------------
@@ -181,13 +191,16 @@ def forget(tx: Tx, store: str) -> None:
 def figures(tx: Tx) -> dict[str, Figures]:
     """Of each store that was ever scrubbed."""
     counts = select(
-        finds.c.store, func.count().label("found"), func.count(finds.c.healed_at).label("healed")
+        finds.c.store,
+        func.count().label("found"),
+        func.count(finds.c.healed_at).label("healed"),
+        func.count(case((_IS_OPEN, 1))).label("unhealed"),
     )
     rows = tx.run(counts.group_by(finds.c.store))
-    found = {row.store: (row.found, row.healed) for row in rows}
+    found = {row.store: (row.found, row.healed, row.unhealed) for row in rows}
     return {
         row.store: Figures(
-            row.full_pass_at, row.copies_read, row.bytes_read, *found.get(row.store, (0, 0))
+            row.full_pass_at, row.copies_read, row.bytes_read, *found.get(row.store, (0, 0, 0))
         )
         for row in tx.run(select(scrubs))
     }
@@ -195,8 +208,17 @@ def figures(tx: Tx) -> dict[str, Figures]:
 
 def found_since(tx: Tx, moment: float) -> list[Find]:
     """What was found to be wrong since then, in the order it was found."""
-    rows = select(finds).where(finds.c.found_at >= moment).order_by(finds.c.id)
+    every = select(finds, _IS_OPEN.label("is_open"))
+    rows = every.where(finds.c.found_at >= moment).order_by(finds.c.id)
     return [
-        Find(row.store, row.key, Digest(bytes(row.digest)), row.why, row.found_at, row.healed_at)
+        Find(
+            row.store,
+            row.key,
+            Digest(bytes(row.digest)),
+            row.why,
+            row.found_at,
+            row.healed_at,
+            bool(row.is_open),
+        )
         for row in tx.run(rows)
     ]

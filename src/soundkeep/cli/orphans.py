@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,7 +16,9 @@ from soundkeep.settings import Settings
 
 if TYPE_CHECKING:
     from soundkeep.catalog.orphans import Orphan
-    from soundkeep.copies.orphans import Compared
+    from soundkeep.copies.orphans import Compared, Found
+
+Item = TypeVar("Item")
 
 SETTLE_SECONDS = 60.0
 HOUR_SECONDS = 3600.0
@@ -52,7 +54,7 @@ def orphans(
             say(f"{name}: cannot list what it holds, so it has no orphans that could be told")
     for name, why in failed.items():
         complain(f"{name}: {why}")
-    if failed:
+    if failed or (execute and any(one.unread.count for one in done)):
         raise typer.Exit(FAILED)
 
 
@@ -87,16 +89,22 @@ def _json(compared: Compared) -> Document:
     return {
         "store": compared.store,
         "objects": compared.objects,
-        "orphans": [_orphan_json(orphan) for orphan in compared.orphans],
+        "orphan_count": compared.orphans.count,
+        "orphan_bytes": compared.orphan_bytes,
+        "orphans": [_orphan_json(orphan) for orphan in compared.orphans.named],
+        "missing_count": compared.missing.count,
         "missing": [
             {
                 "key": copy.key,
                 "digest": copy.digest.hex,
                 "verified_at": shown.when(copy.verified_at),
             }
-            for copy in compared.missing
+            for copy in compared.missing.named
         ],
-        "removed": [orphan.key for orphan in compared.removed],
+        "unread_count": compared.unread.count,
+        "unread": compared.unread.named,
+        "removed_count": compared.removed.count,
+        "removed": [orphan.key for orphan in compared.removed.named],
         "removed_bytes": compared.removed_bytes,
         "doubted": compared.doubted,
     }
@@ -112,15 +120,40 @@ def _orphan_json(orphan: Orphan) -> Document:
 
 def _say(done: list[Compared], *, executed: bool) -> None:
     for compared in done:
-        name, removed = compared.store, {orphan.key for orphan in compared.removed}
-        total = size(sum(orphan.size_bytes for orphan in compared.orphans))
+        name, removed = compared.store, {orphan.key for orphan in compared.removed.named}
         say(
-            f"{name}: {compared.objects} objects, {len(compared.orphans)} orphans ({total}),"
-            f" {len(compared.missing)} rows without an object"
+            f"{name}: {compared.objects} objects, {compared.orphans.count} orphans"
+            f" ({size(compared.orphan_bytes)}), {compared.missing.count} rows without an object"
         )
-        for orphan in compared.orphans:
+        _say_unread(compared)
+        for orphan in compared.orphans.named:
             days = (compared.now - orphan.first_seen_at) / DAY_SECONDS
             what = ", removed" if orphan.key in removed else ""
             say(f"  {orphan.key}  {size(orphan.size_bytes)}  seen for {days:.1f} days{what}")
-        for copy in compared.missing:
+        _say_more(compared.orphans, "orphans")
+        if compared.removed.count:
+            removed_size = size(compared.removed_bytes)
+            say(f"  {compared.removed.count} orphans were removed ({removed_size})")
+        for copy in compared.missing.named:
             say(f"  {copy.key}  is not there{', doubted' if executed else ''}")
+        _say_more(compared.missing, "rows without an object")
+
+
+def _say_unread(compared: Compared) -> None:
+    """What keeps every orphan of the store where it is."""
+    if compared.unread.count:
+        name = compared.store
+        complain(
+            f"{name}: no orphan is removed while sidecars there ({compared.unread.count}) tell of"
+            " what the catalog does not know: the sounds they tell of are among the orphans."
+            f" `soundkeep rebuild --from {name}` reads them, or says why it cannot. Move away what"
+            " is not wanted any more"
+        )
+        for locator in compared.unread.named:
+            say(f"  {locator}  was never read")
+        _say_more(compared.unread, "sidecars")
+
+
+def _say_more(found: Found[Item], what: str) -> None:
+    if found.count > len(found.named):
+        say(f"  and {found.count - len(found.named)} more {what}")

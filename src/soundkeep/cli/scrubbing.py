@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from soundkeep.copies.scrubbing import Scrubbed
 
 SETTLE_SECONDS = 300.0
-HEADERS = ("store", "mode", "full pass", "oldest proof", "copies", "bytes", "found", "healed")
+HEADERS = (
+    "store",
+    "mode",
+    "full pass",
+    "oldest proof",
+    "copies",
+    "bytes",
+    "found",
+    "healed",
+    "unhealed",
+)
 
 
 def scrub(
@@ -82,6 +92,7 @@ def _document(done: list[Scrubbed], found: list[Find], seconds: float) -> Docume
         "passed": not any(one.found or one.unread or one.out for one in done),
         "seconds": round(seconds, 3),
         "healed": sum(find.healed_at is not None for find in found),
+        "unhealed": sum(find.is_open for find in found),
         "stores": [
             {
                 "store": one.store,
@@ -101,6 +112,7 @@ def _document(done: list[Scrubbed], found: list[Find], seconds: float) -> Docume
                 "digest": find.digest.hex,
                 "why": find.why,
                 "healed": find.healed_at is not None,
+                "unhealed": find.is_open,
             }
             for find in found
         ],
@@ -116,8 +128,14 @@ def _say(document: Document) -> None:
         if one["unread"]:
             complain(f"{one['store']} could not be asked about {one['unread']} copies")
     for find in document["found"]:
-        say(f"  {find['store']}  {find['key']}: {find['why']}{', healed' * find['healed']}")
+        say(f"  {find['store']}  {find['key']}: {find['why']}{_became(find)}")
     say(f"{document['healed']} of {len(document['found'])} are healed; {document['seconds']:.1f} s")
+
+
+def _became(find: Document) -> str:
+    if find["healed"]:
+        return ", healed"
+    return "" if find["unhealed"] else ", its copy has left since"
 
 
 def _row(figures: Document) -> tuple[str, ...]:
@@ -130,4 +148,5 @@ def _row(figures: Document) -> tuple[str, ...]:
         size(figures["bytes_read"]),
         str(figures["found"]),
         str(figures["healed"]),
+        str(figures["unhealed"]),
     )

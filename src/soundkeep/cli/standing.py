@@ -102,6 +102,8 @@ def _say_status(document: Document) -> None:
         say("the last attempt failed for some copies: `soundkeep status --failed`")
     for sidecar in document["failing_sidecars"]:
         say(f"{sidecar['store']}  {sidecar['key']}: {sidecar['last_error']}")
+    if refused := document["refused_errands"]:
+        say(f"{refused} errands of other programs cannot be done: `soundkeep triggers refused`")
     if document["one_device"]:
         say("every copy lies on one device of this machine: its loss would be the loss of all")
 
@@ -112,7 +114,7 @@ def _say_store(store: Document) -> None:
     if store["draining_since"]:
         left = sum(store["copies"].values())
         say(f"{store['name']} is being drained since {store['draining_since']}: {left} left")
-    if unhealed := store["scrub"]["found"] - store["scrub"]["healed"]:
+    if unhealed := store["scrub"]["unhealed"]:
         say(f"{unhealed} copies that a scrub of {store['name']} found wrong are not healed yet")
 
 

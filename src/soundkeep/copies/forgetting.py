@@ -20,6 +20,7 @@ from soundkeep.model import Copy, CopyState, Track, Wish
 PAGE_COPIES = 200
 MOST_NAMED = 100
 MOST_PASSES = 5  # while others go on writing there
+ALIVE_SECONDS = 60.0  # since a host was last heard of; a worker says something far more often
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,12 @@ class Forgetter:
             raise StoreNeeded(f"{name} is in use: drain it, and take it out of the settings")
         if name not in await self.catalog.read(store_rows.known):
             raise NoSuchStore(f"the catalog knows no store {name}")
+        seconds = await self.catalog.read(store_rows.seconds_since_use, name)
+        if seconds is not None and seconds < ALIVE_SECONDS:
+            raise StoreNeeded(
+                f"{name} is in use: {seconds:.0f} s ago a server or worker of that host was at "
+                f"work. Stop it; if it died, try again in {ALIVE_SECONDS:.0f} s"
+            )
 
 
 def _look_page(tx: Tx, name: str, after: str, law: Law) -> list[tuple[Copy, int, Needed | None]]:
@@ -152,5 +159,6 @@ def _forget_store(tx: Tx, name: str) -> bool:
     scrubs.forget(tx, name)
     orphans.forget_store(tx, name)
     facts.forget_all(tx, copies.waiting_in(name))
+    store_rows.note_out_of_use(tx, name)
     store_rows.forget(tx, name)
     return True

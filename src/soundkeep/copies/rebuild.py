@@ -23,9 +23,16 @@ from soundkeep.catalog.subjects import Record, TrackRecord
 from soundkeep.catalog.tracks import MAX_PAGE, Query
 from soundkeep.copies import planning
 from soundkeep.copies.placement import Layout, Rules, StoreRule
-from soundkeep.copies.sidecar_form import Form, Parsed, TrackForm, parse, sidecar_bytes
+from soundkeep.copies.sidecar_form import Form, TrackForm, parse, sidecar_bytes
 from soundkeep.copies.sidecar_reading import blob_of, record_of
-from soundkeep.copies.taking import ENDS_ALL, Leftovers, each_of, read_sidecar, record_read
+from soundkeep.copies.taking import (
+    ENDS_ALL,
+    Leftovers,
+    SidecarReading,
+    each_of,
+    read_sidecar,
+    record_read,
+)
 from soundkeep.digest import Digest, Fingerprint, Hasher
 from soundkeep.errors import BadInput, Conflict, NotFound, SoundkeepError
 from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track
@@ -59,6 +66,7 @@ class Rebuild:
         self._store = store
         self._rule = rule
         self._rules = rules
+        self._reading = SidecarReading()
         self._turns = WeakValueDictionary[str, asyncio.Lock]()  # of those in hand, by their sounds
         self.tally = Tally()
 
@@ -94,7 +102,7 @@ class Rebuild:
         key = self._rule.sidecar_key(track)
         assert key is not None
         try:
-            form = (await self._parsed(str(key)))[0].form
+            form = parse(await read_sidecar(self._store, self._locator(str(key)))).form
             alike = isinstance(form, TrackForm) and _tells_of(form, track)
         except (NotFound, BadInput):
             alike = False
@@ -116,13 +124,14 @@ class Rebuild:
 
     async def _taken(self, key: str) -> None:
         """Sidecars that tell of one sound take turns: it is read for the first of them."""
-        parsed, data = await self._parsed(key)
-        async with self._turns.setdefault(parsed.form.key, asyncio.Lock()):
-            record = record_of(parsed, await self._blob(parsed.form))
-            here = self._found(parsed.form.key)
-            is_ours = sidecar_bytes(record, here.place.key, public=False) == data
-            beside = self._found(key) if is_ours else None
-            is_new = await self._catalog.write(_write, record, here, beside, self._rules)
+        async with self._reading.sidecar(self._store, self._locator(key)) as data:
+            parsed = parse(data)
+            async with self._turns.setdefault(parsed.form.key, asyncio.Lock()):
+                record = record_of(parsed, await self._blob(parsed.form))
+                here = self._found(parsed.form.key)
+                is_ours = sidecar_bytes(record, here.place.key, public=False) == data
+                beside = self._found(key) if is_ours else None
+                is_new = await self._catalog.write(_write, record, here, beside, self._rules)
         counted = self.tally.taken if is_new else self.tally.there
         counted[record.subject.kind] += 1
 
@@ -131,10 +140,6 @@ class Rebuild:
 
     def _locator(self, key: str) -> str:
         return self._store.caps.spelling.locator_of(key)
-
-    async def _parsed(self, key: str) -> tuple[Parsed, bytes]:
-        whole = await read_sidecar(self._store, self._locator(key))
-        return parse(whole), whole
 
     async def _blob(self, form: Form) -> Blob:
         """The blob that a sidecar tells of, once its sound was read, now or before."""

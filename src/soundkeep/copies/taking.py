@@ -1,14 +1,15 @@
 """Takes in what lies in a store already, object by object: what `rebuild` and `adopt` share.
 
 So many objects are in hand at once, each is taken in a transaction of its own, and one that cannot
-be taken is left where it is and named with the reason. Memory does not grow with the store.
+be taken is left where it is and named with the reason. Memory does not grow with the store, nor
+much with the size of the sidecars in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from soundkeep.stores.interface import Store
 
 AT_ONCE = 8  # objects in hand
 MAX_SIDECAR_BYTES = 64 * 1024 * 1024
+SMALL_SIDECAR_BYTES = 1024 * 1024
 REMEMBERED = 1000  # of those that were left, by name
 ENDS_ALL = (CatalogUnavailable, DiskFull)
 
@@ -75,14 +77,40 @@ async def each_of(
         raise several.exceptions[0] from None
 
 
-async def read_sidecar(store: Store, key: str) -> bytes:
+class SidecarReading:
+    """Reads sidecars for many who take at once. Small ones lie side by side in memory; of large
+    ones, and of what they become when they are understood, there is one at a time."""
+
+    def __init__(self) -> None:
+        self._large = asyncio.Lock()
+
+    @asynccontextmanager
+    async def sidecar(self, store: Store, locator: str) -> AsyncGenerator[bytes, None]:
+        """All of it, as long as it is needed. Raises as `read_sidecar` does."""
+        async with AsyncExitStack() as held:
+            data = await _up_to(SMALL_SIDECAR_BYTES, store, locator)
+            if data is None:  # read anew: no body is kept waiting for the others
+                await held.enter_async_context(self._large)
+                data = await read_sidecar(store, locator)
+            yield data
+
+
+async def read_sidecar(store: Store, locator: str) -> bytes:
     """All of it. Raises `TooLarge` for what can be none, and `StoreError`."""
+    data = await _up_to(MAX_SIDECAR_BYTES, store, locator)
+    if data is None:
+        raise TooLarge(f"more than {MAX_SIDECAR_BYTES} bytes are no sidecar")
+    return data
+
+
+async def _up_to(most_bytes: int, store: Store, locator: str) -> bytes | None:
+    """All of an object; None if it has more."""
     data = bytearray()
-    async with aclosing(store.open(key)) as pieces:
+    async with aclosing(store.open(locator)) as pieces:
         async for piece in pieces:
             data += piece
-            if len(data) > MAX_SIDECAR_BYTES:
-                raise TooLarge(f"more than {MAX_SIDECAR_BYTES} bytes are no sidecar")
+            if len(data) > most_bytes:
+                return None
     return bytes(data)
 
 

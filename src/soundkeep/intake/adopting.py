@@ -26,9 +26,9 @@ from soundkeep.copies.sidecar_form import FIELD, TrackForm, parse
 from soundkeep.copies.taking import (
     ENDS_ALL,
     Leftovers,
+    SidecarReading,
     each_of,
     is_recorded,
-    read_sidecar,
     record_read,
 )
 from soundkeep.digest import Digest
@@ -117,6 +117,7 @@ class Adopter:
         self._spool = spool
         self._examiner = examiner
         self._file_bytes = file_bytes
+        self._reading = SidecarReading()
 
     async def run(self, what: Adoption, done: Callable[[int], object] = lambda _: None) -> Adopted:
         """Adopts everything that can be; calls `done` with the bytes of each object.
@@ -205,11 +206,10 @@ class Adopter:
         told = _by_key(what, rule, key, words)
         for beside in self._beside(what, locator, words):
             try:
-                data = await read_sidecar(self._stores[what.store], beside)
+                async with self._reading.sidecar(self._stores[what.store], beside) as data:
+                    return _by_sidecar(told, data)
             except NotFound:
                 continue
-            try:
-                return _by_sidecar(told, data)
             except BadInput as error:
                 raise BadMetadata(f"the JSON beside it, {beside}: {error}") from None
         return told

@@ -18,7 +18,7 @@ from typing import Any
 
 from soundkeep.answers import Receipt
 from soundkeep.audio.jail import Jail
-from soundkeep.catalog import copies, coverage, scrubs, sidecars, tracks
+from soundkeep.catalog import copies, coverage, errands, scrubs, sidecars, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.tracks import Query
@@ -225,6 +225,7 @@ class Keep:
             configured={name: table.kind for name, table in self.settings.stores.items()},
             failing=await self.catalog.read(copies.page, failed=True, limit=failing),
             failing_sidecars=await self.catalog.read(sidecars.failing, failing),
+            refused_errands=await self.catalog.read(errands.refused_count),
             one_device=await asyncio.to_thread(share_one_device, self.settings),
             scrubbed=await self.catalog.read(scrubs.figures),
             scrub_modes={name: table.scrub for name, table in self.settings.stores.items()},

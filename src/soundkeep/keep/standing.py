@@ -23,6 +23,7 @@ class Status:
     configured: dict[str, str]  # name and kind of each store in the settings
     failing: list[Copy]
     failing_sidecars: list[Sidecar]
+    refused_errands: int  # what other programs asked for and cannot be done
     one_device: bool  # whether every copy lies on the same device of this machine
     scrubbed: dict[str, scrubs.Figures]  # what scrubs of each store have done
     scrub_modes: dict[str, str]
@@ -34,6 +35,7 @@ class Status:
             "stores": self.stores_json(),
             "failing": [shown.copy_json(copy) for copy in self.failing],
             "failing_sidecars": [shown.sidecar_json(each) for each in self.failing_sidecars],
+            "refused_errands": self.refused_errands,
             "one_device": self.one_device,
         }
 
@@ -73,6 +75,7 @@ class Status:
             "bytes_read": figures.bytes_read,
             "found": figures.found,
             "healed": figures.healed,
+            "unhealed": figures.unhealed,
         }
 
 

@@ -50,6 +50,7 @@ def _registry(status: Status, context: Context) -> CollectorRegistry:
     gauge("unplaced_tracks", "Tracks that belong in no store", coverage.unplaced)
     gauge("missing_copies", "Placed copies that are not present", coverage.missing)
     gauge("unwritten_sidecars", "Placed sidecars not as their tracks are", coverage.unwritten)
+    gauge("refused_errands", "Errands that cannot be done", status.refused_errands)
     gauge("counted_at_seconds", "When the ledger was counted", coverage.counted_at)
     gauge("streams", "Sounds being sent now", context.delivery.running)
     gauge("sent_bytes", "Bytes of sound sent since the start", context.delivery.sent_bytes)
