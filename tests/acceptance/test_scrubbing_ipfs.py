@@ -12,7 +12,7 @@ import pytest
 
 from servers.fake_pinata import TOKEN, FakePinata, Trouble, fake_pinata
 from soundkeep import build
-from soundkeep.build import House
+from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.copies.scrubbing import Scrubbed
 from soundkeep.intake.recording import NewTrack

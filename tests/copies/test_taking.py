@@ -13,7 +13,7 @@ from soundkeep.copies.taking import SidecarReading
 from soundkeep.errors import NotFound, TooLarge
 from soundkeep.stores.interface import Key
 from soundkeep.stores.memory import MemoryStore
-from soundkeep.testing.contract import fails_with
+from soundkeep.testing.expecting import fails_with
 from soundkeep.testing.sources import BytesSource
 
 SMALL = 100

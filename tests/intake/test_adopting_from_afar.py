@@ -19,7 +19,8 @@ import pytest
 
 from servers.far_kinds import far_kind
 from soundkeep import build
-from soundkeep.build import House, ground
+from soundkeep.build import ground
+from soundkeep.build.house import House
 from soundkeep.catalog import tracks
 from soundkeep.copies.placement import Layout
 from soundkeep.intake.adopting import Adopted, Adoption
@@ -29,7 +30,7 @@ from soundkeep.stores.database import DatabaseStore
 from soundkeep.stores.interface import Bytes, Key, Stat, Store
 from soundkeep.stores.kinds import make_store
 from soundkeep.stores.wrappers import Wrapped
-from soundkeep.testing.contract import read
+from soundkeep.testing.expecting import read
 from soundkeep.testing.sources import BytesSource
 from soundkeep.worker import settled
 from sounds import wav

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from soundkeep.digest import Digest
-from soundkeep.settings import StoreSettings
+from soundkeep.settings.stores import StoreSettings
 from soundkeep.stores.interface import Bytes, Key, Store
 from soundkeep.stores.kinds import make_store
 
