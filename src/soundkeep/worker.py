@@ -47,6 +47,8 @@ class Worker:
         self._inbox = house.keep.settings.inbox_name
         self._woken = asyncio.Event()
         self._running: dict[Pair, set[asyncio.Task[None]]] = defaultdict(set)
+        self._is_claiming = False
+        self._begun = 0  # rows that were ever claimed
         self._allowance: dict[str, int] = {}  # a store that was out begins again with one action
         self._kinds = {kind.chore: kind for kind in house.kinds}
         self._pairs = [
@@ -105,12 +107,20 @@ class Worker:
         return False
 
     async def _is_busy(self) -> bool:
-        if not self._placed or any(self._running.values()) or self._house.plans.busy:
+        begun = self._begun
+        if self._is_at_it():
             return True
         waits, _ = await self._catalog.read(_waits, self._targets(self._pairs))
+        if self._begun != begun or self._is_at_it():
+            return True  # what was claimed while we read does not look due
         return any(
             seconds == 0 for (chore, store), seconds in waits.items() if store not in self._out
         )
+
+    def _is_at_it(self) -> bool:
+        if not self._placed or self._is_claiming:
+            return True
+        return any(self._running.values()) or self._house.plans.busy
 
     async def _claim_for_ever(self) -> None:
         while not self._stopping:
@@ -151,14 +161,19 @@ class Worker:
 
     async def _claim(self, pair: Pair, limit: int) -> None:
         chore, store = pair
-        claimed = await self._catalog.write(
-            self._kinds[chore].claim,
-            chore,
-            store,
-            holder=self._house.keep.holder,
-            limit=limit,
-            lease_seconds=self._settings.lease_seconds,
-        )
+        self._is_claiming = True
+        try:
+            claimed = await self._catalog.write(
+                self._kinds[chore].claim,
+                chore,
+                store,
+                holder=self._house.keep.holder,
+                limit=limit,
+                lease_seconds=self._settings.lease_seconds,
+            )
+        finally:
+            self._is_claiming = False
+        self._begun += len(claimed)
         for one in claimed:
             task = asyncio.create_task(self._carry_out(self._kinds[chore], store, one))
             self._running[pair].add(task)
