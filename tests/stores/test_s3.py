@@ -109,9 +109,9 @@ class TestRclone(StoreContract):
 
     async def test_puts_of_one_key_at_once_leave_one_of_them_whole(self, store: Store) -> None:
         """Which rclone does not do: it writes into the file itself. Of 1,400 times four puts at
-        once it lost the object 10 times, mixed two 2 times, and 3 times told a size that the file
-        did not have, so that reading it ended in 416; some puts it refused. It proves nothing of
-        what it takes, so all of that is found when it is read back, and the next put repairs it."""
+        once it lost the object 8 times, and 3 times told a size that the file did not have, so that
+        reading it ended in 416; some puts it refused. It proves nothing of what it takes, so all of
+        that is found when it is read back, and the next put repairs it."""
         key = self.key("contested")
         puts = (store.put(key, BytesSource(os.urandom(2 * CHUNK_BYTES + n))) for n in range(4))
         receipts = await asyncio.gather(*puts, return_exceptions=True)
