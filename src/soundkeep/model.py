@@ -231,6 +231,9 @@ class Segment:
     cost: Money  # what a hit saves
 
 
+CLAIMED = "claimed"  # in place of how a copy was proven: somebody says that it is there
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """One blob in one store under one key, and what we know about it."""
@@ -248,6 +251,12 @@ class Copy:
     attempts: int = 0
     due_at: float | None = None
     last_error: str | None = None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether somebody else's word is all we have of it: nothing was ever written there from
+        here, nor found to be right."""
+        return self.verified == CLAIMED
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def storage_locations(view: TrackView) -> dict[str, Any]:
     return {
         copy.store: {
             "state": copy.state,
-            "verified": copy.verified,
+            "verified": None if copy.is_claim else copy.verified,
             "since": when(max(copy.since, view.track.created_at)),
             "locator": copy.locator,
         }
@@ -116,7 +116,7 @@ def copy_json(copy: Copy) -> dict[str, Any]:
         "wish": copy.wish,
         "due": chore_of(copy.state, copy.wish),
         "since": when(copy.since),
-        "verified": copy.verified,
+        "verified": None if copy.is_claim else copy.verified,
         "verified_at": when(copy.verified_at),
         "attempts": copy.attempts,
         "due_at": when(copy.due_at),

@@ -72,6 +72,34 @@ def test_what_a_table_claims_is_read_and_nothing_of_others_is_overwritten(tmp_pa
     assert not (tmp_path / "data" / "cdn" / "audio").exists()
     assert (tmp_path / "data" / "bucket" / "audio" / "t-0.wav").read_bytes() == wav(40_000, 0)
 
+    run("sync", "t-1", "--store", "cdn", "--delete", "--wait")
+    run("sync", "t-1", "--store", "cdn", "--wait")
+    assert (there / "tune 1.wav").read_bytes() == THEIRS, "also when it is pushed there once more"
+    assert (tmp_path / "data" / "cdn" / "audio" / "t-1.wav").read_bytes() == wav(40_000, 1)
+    assert run.json("check")["passed"]
+
+
+def test_nothing_is_written_over_before_the_claim_was_looked_at(tmp_path: Path) -> None:
+    """The store is one of those that every upload is written to at once."""
+    stores = {"cdn": STORES["cdn"], "base": STORES["base"]}
+    run = program(
+        tmp_path / "data",
+        SOUNDKEEP_STORES=json.dumps(stores),
+        SOUNDKEEP_POLICY__KEEP='["cdn", "base"]',
+    )
+    theirs = tmp_path / "data" / "cdn" / "audio" / "t-0.wav"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(THEIRS)
+    (tmp_path / "0.wav").write_bytes(wav(40_000, 0))
+    (tmp_path / "t.csv").write_text('id,audio,said\nt-0,0.wav,"{""r2_cdn"": true}"\n')
+    columns = "id=id,audio=audio,said=claims"
+    words = ("--csv", tmp_path / "t.csv", "--map", columns, "--files", tmp_path)
+    run("import", *words, "--claims", "r2_cdn=cdn", "--visibility", "public")
+    assert theirs.read_bytes() == THEIRS
+    [failed] = run.json("status", "--failed")["items"]
+    assert "claim_not_true" in failed["last_error"]
+    assert run("get", "t-0", "--output", "-").stdout == wav(40_000, 0)
+
 
 def test_a_claim_of_a_store_that_nobody_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,audio\n")

@@ -14,7 +14,7 @@ from soundkeep.catalog.copies import Place
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import NotFound
 from soundkeep.intake import recording
-from soundkeep.model import Blob, Chore, CopyState, Wish
+from soundkeep.model import Blob, Chore, CopyState, Lane, Wish
 from soundkeep.stores.interface import Key
 from soundkeep.testing.expecting import fails_with
 from soundkeep.testing.expecting import read as read_in
@@ -124,3 +124,29 @@ async def test_a_copy_that_was_ours_once_is_repaired_whatever_lies_there(bench: 
     await bench.stage.catalog.write(copies.doubt, (await bench.copy(blob, "one")).id, "a test")
     assert await bench.work(Chore.VERIFY, "one")
     assert await lies(bench) == CONTENT
+
+
+async def test_a_claimed_copy_whose_repair_went_wrong_is_repaired_again(bench: Bench) -> None:
+    """From our first put on, what is wrong there may be ours."""
+    blob = await claimed(bench, None)
+    one = bench.stage.stores["one"]
+    one.break_with(Fault.corrupting(at=CHUNK_BYTES), verbs={"open"})
+    assert not await bench.work(Chore.VERIFY, "one")
+    one.heal()
+    await one.inner.put(Key(KEY), BytesSource(OTHERS["of the same length"]))
+    assert await bench.work_again(Chore.VERIFY, "one")
+    assert await lies(bench) == CONTENT
+    assert (await bench.copy(blob, "one")).state is CopyState.PRESENT
+
+
+async def test_what_we_wrote_and_could_not_prove_goes_with_its_track(bench: Bench) -> None:
+    """Nobody claimed it: it is ours, however it looks, and a receipt says that it is gone."""
+    track = await bench.stage.add(CONTENT, "disk", "backup")
+    await bench.stage.catalog.write(copies.want, track.blob.digest, {Place("one", KEY)}, Lane.BULK)
+    one = bench.stage.stores["one"]
+    one.break_with(Fault.corrupting(at=CHUNK_BYTES), verbs={"open"})
+    assert not await bench.work(Chore.COPY, "one")
+    await bench.stage.catalog.write(recording.remove, "sound", RULES)
+    assert await bench.work(Chore.DROP, "one")
+    one.heal()
+    await fails_with(NotFound, lies(bench))

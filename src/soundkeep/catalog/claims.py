@@ -212,6 +212,11 @@ def forget(tx: Tx, table: Table, lease: Lease) -> None:
         raise LeaseLost
 
 
+def note(tx: Tx, table: Table, lease: Lease, **values: object) -> None:
+    """Writes something down while the lease goes on. Raises `LeaseLost`."""
+    _write(tx, table, lease, values)
+
+
 def fail(tx: Tx, table: Table, lease: Lease, error: str, retry_after: float | None = None) -> None:
     """Notes the error and makes the row due again on the curve. Raises `LeaseLost`.
 

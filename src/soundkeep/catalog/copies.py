@@ -23,7 +23,7 @@ from soundkeep.catalog.rows import copy_of, select_copies
 from soundkeep.catalog.schema import copies, now
 from soundkeep.digest import Digest
 from soundkeep.errors import Unplayable
-from soundkeep.model import Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
+from soundkeep.model import CLAIMED, Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
 
@@ -200,15 +200,21 @@ def claim_to_be_there(tx: Tx, digest: Digest, place: Place, locator: str | None,
     what the store calls it, if they say that."""
     here = and_(copies.c.store == place.store, copies.c.key == place.key)
     free = and_(here, copies.c.state == CopyState.WANTED, copies.c.lease_token.is_(None))
-    doubted = {
-        "state": CopyState.DOUBTED, "chore": Chore.VERIFY, "last_error": why, "locator": locator
-    }  # fmt: skip
-    if _take_over(tx, free, since=now(), **doubted):
-        return
-    if not tx.run(select(copies.c.id).where(here)).first():
-        row = {**_row(digest, CopyState.DOUBTED, Wish.KEEP, Lane.BULK), "last_error": why}
-        here_now = {"store": place.store, "key": place.key, "locator": locator}
-        tx.run(_RECORD_DUE, [row | here_now])
+    said = {"last_error": why, "locator": locator}
+    untouched = copies.c.attempts == 0  # else what lies there may be half of ours
+    changed = _take_over(
+        tx,
+        free,
+        state=CopyState.DOUBTED,
+        chore=Chore.VERIFY,
+        since=now(),
+        verified=case((untouched, CLAIMED), else_=None),
+        **said,
+    )
+    if not changed and not tx.run(select(copies.c.id).where(here)).first():
+        row = _row(digest, CopyState.DOUBTED, Wish.KEEP, Lane.BULK)
+        there = {"store": place.store, "key": place.key, "verified": CLAIMED}
+        tx.run(_RECORD_DUE, [row | there | said])
         tx.wakes = True
 
 

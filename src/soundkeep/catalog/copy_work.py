@@ -75,6 +75,12 @@ def claim_one(tx: Tx, copy_id: int, *, holder: str, lease_seconds: float) -> Cla
     return next((Claimed(lease, copy_of(row)) for lease, row in leased), None)
 
 
+def write_there(tx: Tx, claimed: Claimed) -> None:
+    """From now on what lies there may be ours, whole or not: it is no claim any more. Raises
+    `LeaseLost`."""
+    claims.note(tx, copies, claimed.lease, verified=None)
+
+
 def prove(tx: Tx, claimed: Claimed, *, locator: str, verified: str) -> None:
     """The copy was written or re-read whole: it is present. Raises `LeaseLost`."""
     copy = claimed.copy

@@ -176,8 +176,16 @@ def ask(tx: Tx, track: Track, store: str, what: Asked) -> Track:
 
 def lies_at(tx: Tx, track: Track, store: str, key: str) -> Track:
     """Remembers under which key of its own the track was found in a store, at its next revision."""
-    own_keys = json.dumps({**track.own_keys, store: key})
-    values = {"own_keys": own_keys, "revision": tracks.c.revision + 1}
+    return _lying(tx, track, {**track.own_keys, store: key})
+
+
+def lies_no_more(tx: Tx, track: Track, store: str) -> Track:
+    """Forgets that key: what lies there is not the track. At its next revision."""
+    return _lying(tx, track, {name: key for name, key in track.own_keys.items() if name != store})
+
+
+def _lying(tx: Tx, track: Track, own_keys: Mapping[str, str]) -> Track:
+    values = {"own_keys": json.dumps(own_keys), "revision": tracks.c.revision + 1}
     tx.run(update(tracks).where(tracks.c.id == track.id).values(**values))
     return _found(tx, track.id)
 

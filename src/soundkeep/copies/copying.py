@@ -101,6 +101,8 @@ class Copier:
 
     async def _put(self, store: Store, claimed: Claimed, source: BlobSource) -> None:
         source = replace(source, cache_seconds=self._cache_seconds.get(store.name))
+        if claimed.copy.is_claim:
+            await self._catalog.write(copy_work.write_there, claimed)
         receipt = await store.put(Key(claimed.copy.key), source)
         blob = source.blob
         verified = receipt.verified or await self._read_back(store, receipt.locator, blob)
@@ -138,12 +140,12 @@ class Copier:
             )
 
     async def is_anothers(self, store: Store, copy: Copy) -> bool:
-        """Whether other bytes lie there that nobody here wrote. A put leaves an object whole, so
-        where no copy was ever proven, what is not this sound came from somewhere else.
+        """Whether other bytes lie there that nobody here wrote: a copy that is only claimed, under
+        a key that does not name the sound itself, and what lies there is something else.
 
         Raises what says that the store could not be asked.
         """
-        if copy.verified_at is not None:
+        if not copy.is_claim or copy.digest.hex in copy.key:
             return False
         locator, blob = lies_at(store, copy), await self._blob(copy)
         try:

@@ -80,7 +80,7 @@ class Dropper:
         try:
             if not is_anothers:
                 await _delete(store, copy)
-            await self._catalog.write(_confirm, claimed, self._rules)
+            await self._catalog.write(_confirm, claimed, self._rules, is_anothers)
         except BaseException:
             # Our lease may have run out under the delete, which then may have hit what somebody
             # else put there. (Who finds that out cancels us.) While the row is ours this changes
@@ -142,14 +142,27 @@ def _is_placed(copy: Copy) -> bool:
     return copy.wish is Wish.KEEP and not copies.is_inbox(copy.store)
 
 
-def _confirm(tx: Tx, claimed: Claimed, rules: Rules) -> None:
-    """The removal is a fact: tell the receipts, and let whoever wants the key have it."""
+def _confirm(tx: Tx, claimed: Claimed, rules: Rules, is_anothers: bool) -> None:
+    """The removal is a fact: tell the receipts, and let whoever wants the key have it. What is
+    another's was left there: no track of ours lies under its key from now on."""
     blob = blobs.take(tx, claimed.copy.digest)
     copy_work.confirm_gone(tx, claimed)
-    tracks.confirm_removal(tx, claimed.copy.id)
+    if is_anothers:
+        tracks.note_kept(tx, claimed.copy.id)
+        _claim_no_more(tx, claimed.copy)
+    else:
+        tracks.confirm_removal(tx, claimed.copy.id)
     if blob is not None:
         planning.replan(tx, blob, rules, lane=Lane.BULK)
         blobs.forget_if_gone(tx, blob.digest)
     waiting = copies.take_waiting(tx, Place(claimed.copy.store, claimed.copy.key))
     if waiting is not None:
         planning.replan_one(tx, waiting, rules)
+
+
+def _claim_no_more(tx: Tx, copy: Copy) -> None:
+    """Else the track, pushed there once more, would be written over what was left alone."""
+    for track in tracks.naming(tx, copy.digest):
+        if track.own_keys.get(copy.store) == copy.key:
+            left = tracks.lies_no_more(tx, track, copy.store)
+            sidecars.follow(tx, copy.digest, left.subject, left.revision)

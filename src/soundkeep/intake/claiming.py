@@ -49,10 +49,23 @@ def claim(
     track = tracks.find(tx, track_id)
     if track is None or blobs.take(tx, track.blob.digest) is None:
         raise NoSuchTrack(f"there is no track {track_id}")
-    rules = planning.as_of(tx, rules)
+    enter(tx, track, planning.as_of(tx, rules), said, urls, claims)
+
+
+def enter(
+    tx: Tx,
+    track: Track,
+    rules: Rules,
+    said: Collection[str],
+    urls: Collection[str],
+    claims: Claims,
+) -> Track:
+    """The same of a track whose blob's row is taken, by the rules as they are now: in the very
+    transaction that records it, or somebody may have written there before."""
     for rule in rules.stores:
         if rule.name in said:
             track = _claim_in(tx, track, rule, urls, claims, rules)
+    return track
 
 
 def _claim_in(

@@ -30,6 +30,8 @@ from soundkeep.shown import is_kept
 
 SPOOLED = "hashed as written"
 
+Entering = Callable[[Tx, Track, Rules], Track]  # answers the track as it is then
+
 
 @dataclass(frozen=True, slots=True)
 class NewTrack:
@@ -43,6 +45,7 @@ class NewTrack:
     metadata: dict[str, Any] = field(default_factory=dict)
     replace: bool = False
     rendition: ClaimedRendition | None = None  # which it is, if it is one
+    entering: Entering | None = None  # what is recorded with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ def record(
         planning.apply(tx, blob, change, lane)
         sidecar_planning.want(tx, blob, [track], rules, held)
         planning.want_renditions(tx, track, rules, lane)
+    if new.entering is not None:
+        track = new.entering(tx, track, rules)
     needed = bool(change and (change.want or change.keep)) or not _is_settled(held)
     inbox_copy = _landed(tx, blob, inbox) if needed else None
     working = set(rules.keep) - store_rows.out(tx)
@@ -149,7 +154,7 @@ def name_kept(tx: Tx, new: NewTrack, blob: Blob, *, rules: Rules, lane: Lane) ->
     if change is not None:
         planning.apply(tx, blob, change, lane)
         sidecar_planning.want(tx, blob, [track], rules, held)
-    return track
+    return track if new.entering is None else new.entering(tx, track, rules)
 
 
 def remove(tx: Tx, track_id: str, rules: Rules) -> Receipt | None:

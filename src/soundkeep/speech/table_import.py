@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from soundkeep.intake import claiming, recording
 from soundkeep.intake.claiming import Claims
 from soundkeep.intake.examine import Examiner, known_or_examined
 from soundkeep.intake.inbox import discard_unless_recorded
-from soundkeep.intake.recording import Inbox, NewTrack
+from soundkeep.intake.recording import Entering, Inbox, NewTrack
 from soundkeep.intake.spool import Announced, Landed, Spool
 from soundkeep.model import Blob, Lane, Money, Visibility
 from soundkeep.settings import Settings
@@ -89,11 +90,11 @@ class TableImport:
     async def take(self, entry: Entry, folder: Path, how: How = How()) -> Became:
         """Takes one line in. Paths lie under `folder`.
 
-        Raises the `SoundkeepError` that says why it cannot be, and then nothing was recorded; a
-        claim of where its copies are that cannot be may be refused after that.
+        Raises the `SoundkeepError` that says why it cannot be, or a claim of where its copies are,
+        and then nothing was recorded.
         """
         became = await self._take(entry, folder, how)
-        if how.claims is not None and entry.id is not None:
+        if became is Became.THERE and how.claims is not None and entry.id is not None:
             said = how.claims.named(entry.claims)
             await self._catalog.write(
                 claiming.claim, entry.id, said, entry.urls, how.claims, self._rules
@@ -104,9 +105,9 @@ class TableImport:
         if await self._is_there(entry):
             return Became.THERE
         if entry.key is None and entry.text is None:
-            await self._take_track(entry, folder, how.visibility)
+            await self._take_track(entry, folder, how)
             return Became.TAKEN
-        return await self._take_speech(entry, folder)
+        return await self._take_speech(entry, folder, how)
 
     async def look(self, entry: Entry, folder: Path) -> Became:
         """What `take` would do, as far as that can be known without reading the sound."""
@@ -126,19 +127,20 @@ class TableImport:
             return await self._catalog.read(tracks.find, entry.id) is not None
         return False
 
-    async def _take_track(self, entry: Entry, folder: Path, visibility: Visibility) -> None:
+    async def _take_track(self, entry: Entry, folder: Path, how: How) -> None:
         new = NewTrack(
             id=entry.id,
             owner=entry.owner,
             path=entry.path,
             title=entry.title,
-            visibility=visibility,
+            visibility=how.visibility,
             metadata=dict(entry.metadata),
+            entering=_entering(entry, how),
         )
         async with aclosing(self._pieces(entry, folder)) as pieces:
             await self._add_track(pieces, new, Announced())
 
-    async def _take_speech(self, entry: Entry, folder: Path) -> Became:
+    async def _take_speech(self, entry: Entry, folder: Path, how: How) -> Became:
         async with aclosing(self._pieces(entry, folder)) as pieces:
             landed = await self._spool.receive(pieces, Announced())
         try:
@@ -148,7 +150,9 @@ class TableImport:
         except BaseException:
             self._spool.discard(landed)
             raise
-        return await self._record(_Brought(entry, blob, chosen, heard), landed)
+        return await self._record(
+            _Brought(entry, blob, chosen, heard, _entering(entry, how)), landed
+        )
 
     async def _record(self, brought: _Brought, landed: Landed) -> Became:
         """As with an upload: what is not recorded is discarded, what may be recorded is not."""
@@ -202,6 +206,14 @@ class TableImport:
                     yield piece
 
 
+def _entering(entry: Entry, how: How) -> Entering | None:
+    """What is recorded with the line's track: what the table claims of its copies."""
+    if how.claims is None or entry.id is None:
+        return None
+    said = how.claims.named(entry.claims)
+    return partial(claiming.enter, said=said, urls=entry.urls, claims=how.claims)
+
+
 def _file(folder: Path, name: str) -> Path:
     """Under the folder that the operator named, and nowhere else."""
     try:
@@ -233,6 +245,7 @@ class _Brought:
     blob: Blob
     chosen: Sequence[Chosen]
     heard: Heard
+    entering: Entering | None
 
     @property
     def key(self) -> str:
@@ -299,6 +312,7 @@ def _write_track(tx: Tx, brought: _Brought, rules: Rules) -> None:
         path=entry.path or f"{collection}/{brought.key}.{brought.blob.sound.extension}",
         title=entry.title,
         metadata=dict(entry.metadata),
+        entering=brought.entering,
     )
     track = recording.name_kept(tx, new, brought.blob, rules=rules, lane=Lane.BULK)
     speeches.note_track(tx, brought.key, entry.owner, collection, track.id)
