@@ -32,6 +32,7 @@ Pair = tuple[Chore, str]
 STOP_SECONDS = 5.0  # given to what runs when `settled` ends
 REPLAN_SECONDS = 5.0  # between looks at what is being drained
 IN_USE_SECONDS = 10.0  # between saying that this host's inbox is in use
+LAST_WORD_SECONDS = 2.0  # a catalog that is out holds up no end
 GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
 
 
@@ -95,7 +96,9 @@ class Worker:
             _, unfinished = await asyncio.wait(running, timeout=within_seconds)
             await _ended(list(unfinished))
         if self._resident:
-            await self._once(self._say_out_of_use)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD_SECONDS):
+                    await self._once(self._say_out_of_use)
 
     async def settle(self, within_seconds: float) -> bool:
         """Waits until nothing is due or running; answers whether that came about in time."""

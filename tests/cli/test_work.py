@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import time
@@ -72,3 +73,24 @@ def test_a_track_that_is_driven_out_of_every_store_is_said_and_stays(tmp_path: P
     run("sync", track, "--store", "disk", "--wait")
     run("check")
     assert run.json("status")["unplaced"] == 0
+
+
+def test_a_track_that_waits_for_its_key_belongs_there(tmp_path: Path) -> None:
+    """The sound that it replaced holds the key until it is gone, which an outage puts off."""
+    table = {"kind": "local", "path": "audio", "key": "{owner}/{path}"}
+    run = program(
+        tmp_path / "data",
+        SOUNDKEEP_STORES=json.dumps({"disk": table}),
+        SOUNDKEEP_POLICY__KEEP='["disk"]',
+    )
+    for n, more in ((1, ()), (2, ("--replace",))):
+        (tmp_path / "sound.wav").write_bytes(wav(5_000, n))
+        run("add", tmp_path / "sound.wav", "--path", "sound.wav", *more)
+        if n == 1:
+            (tmp_path / "data/audio").rename(tmp_path / "unplugged")
+    assert run.json("status")["unplaced"] == 0
+    told = run.json("check", fails=1)
+    assert (told["temporary"], told["unplaced_tracks"]) == (1, [])
+    (tmp_path / "unplugged").rename(tmp_path / "data/audio")
+    run("work", "--until-idle")
+    run("check")

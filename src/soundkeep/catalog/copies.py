@@ -26,6 +26,8 @@ from soundkeep.errors import Unplayable
 from soundkeep.model import CLAIMED, Blob, Chore, Copy, CopyState, Lane, Wish, chore_of
 from soundkeep.settings import INBOX_PREFIX
 
+WAITING = "waiting for "  # so begin the names of the facts that a blob waits for a key
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -317,14 +319,19 @@ def due_now_unplayable(tx: Tx) -> int:
     return claims.make_due(tx, copies, copies.c.last_error.startswith(Unplayable.code))
 
 
+def waiting(tx: Tx) -> set[Digest]:
+    """The blobs that wait for a key which another blob's copy still holds."""
+    return {Digest.parse(value) for value in facts.values(tx, WAITING)}
+
+
 def _waiting(place: Place) -> str:
-    """The name of the fact that a blob waits for a key that another blob's copy still holds."""
+    """The name of the fact that a blob waits for a key."""
     return waiting_in(place.store) + place.key
 
 
 def waiting_in(store: str) -> str:
     """What the names of all such facts about one store begin with."""
-    return f"waiting for {store} "
+    return f"{WAITING}{store} "
 
 
 def _row(digest: Digest, state: CopyState, wished: Wish, lane: Lane) -> dict[str, object]:

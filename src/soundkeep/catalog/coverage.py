@@ -9,16 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, func, select
+from sqlalchemy import Select, and_, func, select
 
+from soundkeep.catalog import copies as copy_rows
 from soundkeep.catalog import facts, sidecars
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import blobs, copies, tracks
+from soundkeep.digest import Digest
 from soundkeep.model import CopyState, Wish
 from soundkeep.settings import INBOX_PREFIX
 
 FACT = "coverage"
+DIGESTS_AT_ONCE = 500  # of those that one statement asks for
+
+_IS_UNPLACED = ~(
+    select(copies.c.id)
+    .where(copies.c.digest == tracks.c.digest, copies.c.wish == Wish.KEEP.value)
+    .where(~copies.c.store.startswith(INBOX_PREFIX))
+    .exists()
+)
 
 
 class SidecarCoverage(msgspec.Struct, frozen=True):
@@ -76,9 +86,7 @@ def count(tx: Tx) -> Coverage:
         missing=_missing(tx),
         stores=shares,
         unwritten=sidecars.number(tx, sidecars.is_unwritten()),
-        unplaced=tx.run(
-            select(func.count()).select_from(tracks).where(_is_unplaced())
-        ).scalar_one(),
+        unplaced=_number_unplaced(tx),
     )
 
 
@@ -140,17 +148,23 @@ def _missing(tx: Tx) -> int:
 
 def unplaced(tx: Tx, limit: int) -> list[str]:
     """The ids of the first tracks that belong in no store."""
-    query = select(tracks.c.id).where(_is_unplaced()).order_by(tracks.c.id).limit(limit)
-    return list(tx.run(query).scalars())
+    waiting = copy_rows.waiting(tx)
+    found = select(tracks.c.id, tracks.c.digest).where(_IS_UNPLACED).order_by(tracks.c.id)
+    rows = tx.run(found.limit(limit + len(waiting)))
+    return [row.id for row in rows if Digest(bytes(row.digest)) not in waiting][:limit]
 
 
-def _is_unplaced() -> ColumnElement[bool]:
-    placed = (
-        select(copies.c.id)
-        .where(copies.c.digest == tracks.c.digest, copies.c.wish == Wish.KEEP.value)
-        .where(~copies.c.store.startswith(INBOX_PREFIX))
-    )
-    return ~placed.exists()
+def _number_unplaced(tx: Tx) -> int:
+    """Those that wait for a key, which an outgoing copy of another sound still holds, do belong
+    there."""
+    number = select(func.count()).select_from(tracks).where(_IS_UNPLACED)
+    unplaced = int(tx.run(number).scalar_one())
+    if unplaced:
+        waiting = sorted(digest.raw for digest in copy_rows.waiting(tx))
+        for begin in range(0, len(waiting), DIGESTS_AT_ONCE):
+            some = tracks.c.digest.in_(waiting[begin : begin + DIGESTS_AT_ONCE])
+            unplaced -= tx.run(number.where(some)).scalar_one()
+    return unplaced
 
 
 def _temporary(tx: Tx) -> tuple[int, int]:

@@ -17,6 +17,12 @@ def read(tx: Tx, name: str) -> Any:
     return None if value is None else json.loads(value)
 
 
+def values(tx: Tx, prefix: str) -> list[Any]:
+    """The values whose names begin so."""
+    found = select(facts.c.value).where(facts.c.name.startswith(prefix, autoescape=True))
+    return [json.loads(value) for value in tx.run(found).scalars()]
+
+
 def age_seconds(tx: Tx, name: str) -> float | None:
     """How long ago the value was written, by the database's clock; None if it never was."""
     return tx.run(select(now() - facts.c.at).where(facts.c.name == name)).scalar_one_or_none()

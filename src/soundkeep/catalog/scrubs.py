@@ -60,7 +60,11 @@ class Find:
 # no event of its own: the copy's row says it. Whoever is doubted anew counts for the new find.
 _IS_OPEN = and_(
     finds.c.healed_at.is_(None),
-    exists().where(copies.c.id == finds.c.copy_id, copies.c.state == CopyState.DOUBTED.value),
+    exists().where(
+        copies.c.id == finds.c.copy_id,
+        copies.c.state == CopyState.DOUBTED.value,
+        copies.c.wish == Wish.KEEP.value,
+    ),
 )
 
 

@@ -142,7 +142,7 @@ def _is_placed(copy: Copy) -> bool:
     return copy.wish is Wish.KEEP and not copies.is_inbox(copy.store)
 
 
-def _confirm(tx: Tx, claimed: Claimed, rules: Rules, is_anothers: bool) -> None:
+def _confirm(tx: Tx, claimed: Claimed, rules: Rules, is_anothers: bool = False) -> None:
     """The removal is a fact: tell the receipts, and let whoever wants the key have it. What is
     another's was left there: no track of ours lies under its key from now on."""
     blob = blobs.take(tx, claimed.copy.digest)

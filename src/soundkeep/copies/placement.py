@@ -265,7 +265,7 @@ class Rules:
 
     def draining(self, names: Collection[str]) -> Rules:
         """The same while these stores are being drained."""
-        if not names:
+        if not names and not self.drained:
             return self
         stores = (replace(store, draining=store.name in names) for store in self.stores)
         return replace(self, stores=tuple(stores))
