@@ -45,7 +45,8 @@ test: lint ## Check the form, the types and every promise (TESTS=tests/stores fo
 	@scripts/bring-nginx
 	@scripts/bring-node-sdks
 	@timeout --kill-after=30s $(TEST_MINUTES)m $(PYTHON) -m pytest \
-		-m "not drill" -o faulthandler_timeout=300 -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
+		-m "not drill" -o faulthandler_timeout=300 -n $(TEST_PROCESSES) \
+		--dist loadfile --no-loadscope-reorder $(TESTS)
 
 drill: $(READY_TO_TEST) ## Run the long forms: hundreds of kills and faults
 	@scripts/bring-nginx

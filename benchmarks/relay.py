@@ -74,6 +74,7 @@ def relay(report: Report) -> None:
             prefix = data.name
             with _soundkeep(data, bucket, prefix, warm=warm) as (pid, port):
                 signed = [_upload(port, bucket, prefix, sound) for sound in sounds]
+                _until_alone(port, sounds)
                 with peers.nginx_before(urlsplit(bucket.endpoint).netloc) as nginx:
                     for case in CASES:
                         if case.warm == warm:
@@ -145,7 +146,7 @@ def _soundkeep(data: Path, bucket: Bucket, prefix: str, *, warm: bool) -> Iterat
         STORES=json.dumps({"bucket": store}),
         POLICY__KEEP='["bucket"]',
         INBOX__LINGER_SECONDS="0",
-        INBOX__SWEEP_SECONDS="1",
+        INBOX__SWEEP_SECONDS="5",
         **({} if warm else {"READING__CACHE_BYTES": "0"}),
     ) | {
         "BENCH_ACCESS_KEY": bucket.credentials.access_key,
@@ -156,21 +157,26 @@ def _soundkeep(data: Path, bucket: Bucket, prefix: str, *, warm: bool) -> Iterat
 
 
 def _upload(port: int, bucket: Bucket, prefix: str, sound: Path) -> str:
-    """Keeps a sound; answers the signed target of its object once it lies in the bucket alone."""
+    """Keeps a sound; answers the signed target of its object."""
     target = f"/api/tracks?id=sound-{sound.stem}&path={sound.name}&visibility=private"
     status, answer = exchange(port, "POST", target, BEARER, sound.read_bytes())
     if status != 201:
         raise RuntimeError(f"the upload was answered {status}: {answer!r}")
-    deadline = time.monotonic() + ALONE_WITHIN_SECONDS
-    while set(_stores(port, sound)) != {"bucket"}:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{sound.name} still lies in {_stores(port, sound)}")
-        time.sleep(0.1)
     address = Address.of(bucket.endpoint, bucket.name, "path")
     url = Signer(address, bucket.credentials, bucket.region).url(
         address.path(f"{prefix}/sound-{sound.stem}"), SIGNED_SECONDS
     )
     return url.removeprefix(bucket.endpoint)
+
+
+def _until_alone(port: int, sounds: list[Path]) -> None:
+    """Waits until the bucket alone has each sound."""
+    deadline = time.monotonic() + ALONE_WITHIN_SECONDS
+    for sound in sounds:
+        while set(_stores(port, sound)) != {"bucket"}:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{sound.name} still lies in {_stores(port, sound)}")
+            time.sleep(0.1)
 
 
 def _stores(port: int, sound: Path) -> list[str]:
