@@ -275,12 +275,13 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     ("one", "other"),
     [
         (NODE, NODE | {"url": "http://127.0.0.1:5001/"}),
+        (NODE, NODE | {"url": "http://LOCALHOST:5001"}),
         (NODE, NODE | {"user": "ann", "password": "env:PINATA_JWT"}),  # a node has one set of pins
         (PINATA, PINATA | {"token": "env:PINATA_AGAIN"}),
         (PINATA, {"kind": "pinata_legacy", "token": "env:PINATA_JWT"}),
         (
             {"kind": "pinning", "url": "https://pins.example.org", "token": "env:PINATA_JWT"},
-            {"kind": "pinning", "url": "https://pins.example.org", "token": "env:PINATA_AGAIN"},
+            {"kind": "pinning", "url": "https://pins.example.org:443", "token": "env:PINATA_AGAIN"},
         ),
     ],
 )

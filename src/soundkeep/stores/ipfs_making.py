@@ -22,6 +22,7 @@ from soundkeep.settings.ipfs import (
     ProviderSettings,
 )
 from soundkeep.settings.secrets import reveal_if_set
+from soundkeep.stores.http_reading import DEFAULT_PORTS
 from soundkeep.stores.http_service import Phases
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_providers import Kubo, Pinata, PinataLegacy, PinningService, Provider
@@ -69,7 +70,7 @@ def _account(network: str, provider: ProviderSettings) -> object:
     headers = _credential(provider)
     if headers is None:
         return None
-    url, credential = provider.url.rstrip("/").lower(), frozenset(headers.items())
+    url, credential = _one_spelling(provider.url), frozenset(headers.items())
     match provider:
         case KuboSettings():
             return "kubo", url
@@ -79,6 +80,14 @@ def _account(network: str, provider: ProviderSettings) -> object:
             return "pinata", "public", url, credential
         case PinningServiceSettings():
             return "pinning", url, credential
+
+
+def _one_spelling(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and path, however they were written: this machine has several names."""
+    parts = urlsplit(url.lower())
+    host = "127.0.0.1" if parts.hostname in ("localhost", "::1") else parts.hostname or ""
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, host, port, parts.path.rstrip("/")
 
 
 def _phases(settings: IpfsStoreSettings) -> Phases:
