@@ -270,3 +270,21 @@ async def test_the_inbox_of_a_host_that_stopped_is_forgotten_at_once(catalog: Ca
     await catalog.write(store_rows.note_in_use, "inbox@there")
     await catalog.write(store_rows.note_out_of_use, "inbox@there")
     await Forgetter(catalog, LAW, LAW.stores).forget("inbox@there")
+
+
+async def test_a_host_that_comes_back_while_its_inbox_is_forgotten_keeps_it(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, forget_page = "inbox@there", forgetting._forget_page
+    await catalog.write(store_rows.ensure, inbox, "inbox")
+    await catalog.write(ledgers.add_present, BLOBS[0], inbox)
+
+    def while_it_comes_back(tx: Tx, *rest: Any) -> str | None:
+        store_rows.note_in_use(tx, inbox)
+        return forget_page(tx, *rest)
+
+    monkeypatch.setattr(forgetting, "_forget_page", while_it_comes_back)
+    with pytest.raises(StoreNeeded, match="of that host was at work"):
+        await Forgetter(catalog, LAW, LAW.stores).forget(inbox, needed_too=True)
+    [held] = await catalog.read(copies.by_key, inbox, "", 9)
+    assert held.digest == BLOBS[0].digest

@@ -97,12 +97,17 @@ class Forgetter:
             raise StoreNeeded(f"{name} is in use: drain it, and take it out of the settings")
         if name not in await self.catalog.read(store_rows.known):
             raise NoSuchStore(f"the catalog knows no store {name}")
-        seconds = await self.catalog.read(store_rows.seconds_since_use, name)
-        if seconds is not None and seconds < ALIVE_SECONDS:
-            raise StoreNeeded(
-                f"{name} is in use: {seconds:.0f} s ago a server or worker of that host was at "
-                f"work. Stop it; if it died, try again in {ALIVE_SECONDS:.0f} s"
-            )
+        await self.catalog.read(_refuse_if_at_work, name)
+
+
+def _refuse_if_at_work(tx: Tx, name: str) -> None:
+    """Asked again wherever rows go: a host may have come back meanwhile."""
+    seconds = store_rows.seconds_since_use(tx, name)
+    if seconds is not None and seconds < ALIVE_SECONDS:
+        raise StoreNeeded(
+            f"{name} is in use: {seconds:.0f} s ago a server or worker of that host was at "
+            f"work. Stop it; if it died, try again in {ALIVE_SECONDS:.0f} s"
+        )
 
 
 def _look_page(tx: Tx, name: str, after: str, law: Law) -> list[tuple[Copy, int, Needed | None]]:
@@ -138,6 +143,7 @@ def _holds(copy: Copy) -> bool:
 def _forget_page(tx: Tx, name: str, after: str, law: Law, needed_too: bool) -> str | None:
     """Forgets some rows; answers where to go on, None at the end. With each blob's row taken
     nobody can let another copy of it go meanwhile."""
+    _refuse_if_at_work(tx, name)
     page = copies.by_key(tx, name, after, PAGE_COPIES)
     for digest in sorted({copy.digest for copy in page}):
         blobs.take(tx, digest)
@@ -153,6 +159,7 @@ def _forget_page(tx: Tx, name: str, after: str, law: Law, needed_too: bool) -> s
 
 def _forget_store(tx: Tx, name: str) -> bool:
     """What is left of the store, unless somebody whose settings still have it came in between."""
+    _refuse_if_at_work(tx, name)
     if copies.by_key(tx, name, "", 1):
         return False
     tracks.note_sidecars_forgotten(tx, sidecars.forget_store(tx, name))
