@@ -7,13 +7,13 @@ What one of them tells of is no row's, and yet no rubbish: it may be the last co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
+
+import msgspec
 
 from soundkeep.catalog import subjects, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.placement import Layout, StoreRule
-from soundkeep.copies.sidecar_form import FIELD
 from soundkeep.copies.taking import read_sidecar
 from soundkeep.digest import Digest
 from soundkeep.errors import NotFound, TooLarge
@@ -60,12 +60,23 @@ def _subject(store: Store, rule: StoreRule, locator: str) -> Subject | None:
     return None
 
 
-async def _digest_told(store: Store, locator: str) -> object:
+class _Sound(msgspec.Struct):
+    digest: str
+
+
+class _Told(msgspec.Struct):
+    """As much of a sidecar as is asked for; the rest, which may be large, is passed over."""
+
+    soundkeep: _Sound
+
+
+async def _digest_told(store: Store, locator: str) -> str | None:
     """Of the sound that it tells of; None if that cannot be understood."""
     try:
-        return json.loads(await read_sidecar(store, locator))[FIELD]["digest"]
-    except (NotFound, TooLarge, ValueError, LookupError, TypeError, RecursionError):
+        told = msgspec.json.decode(await read_sidecar(store, locator), type=_Told)
+    except (NotFound, TooLarge, msgspec.DecodeError, RecursionError):
         return None
+    return told.soundkeep.digest
 
 
 def _sounds(tx: Tx, asked: Collection[Subject]) -> dict[Subject, Digest | None]:
