@@ -21,6 +21,7 @@ from soundkeep.catalog import orphans as orphan_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.copies import rebuild
+from soundkeep.copies.drill import compare
 from soundkeep.copies.marking import admit
 from soundkeep.copies.rebuild import Tally
 from soundkeep.errors import Conflict
@@ -79,6 +80,22 @@ async def test_all_that_came_after_the_backup_comes_back(lost: Lost, tmp_path: P
         again = await take_in(older)
         assert (again.there, again.bytes_read, again.left) == ({TRACK: 5, SEGMENT: 1}, 0, [])
         assert await older.empty.read(everything) == before
+
+
+async def test_a_drill_says_what_would_be_taken_in(lost: Lost, tmp_path: Path) -> None:
+    deleted = await keep(lost, noise(100, 9), name="deleted")
+    async with (
+        restored(lost, tmp_path) as older,
+        ledgers.opened(f"sqlite:///{tmp_path}/beside.db") as beside,
+    ):
+        await older.empty.write(recording.remove, deleted.id, RULES)
+        await a_house(lost)
+        await replace(lost, empty=beside).run("disk")
+        found = await compare(older.empty, beside)
+        assert (found.losses, found.unknown_count) == ([], 5)
+        names = [(each.kind, each.name) for each in found.unknown]
+        assert names == [*((TRACK, f"t{n}") for n in range(4)), (SEGMENT, KEY)]
+        assert (await compare(lost.live, beside)).unknown == []
 
 
 async def test_what_is_taken_in_is_no_orphan_any_more(lost: Lost, tmp_path: Path) -> None:
