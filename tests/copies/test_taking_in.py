@@ -157,6 +157,8 @@ async def test_the_same_id_or_path_with_another_sound_is_left_and_said(
         assert "another track same-id" in left["tracks/same-id.json"]
         assert "is the track another in the catalog" in left["tracks/same-path.json"]
         assert await older.empty.read(everything) == before
+        await older.empty.write(recording.remove, "another", RULES)
+        assert (await take_in(older)).taken[TRACK] == 1, "the path is free by now"
 
 
 async def test_speech_of_a_track_that_is_known_is_not_changed(lost: Lost, tmp_path: Path) -> None:
