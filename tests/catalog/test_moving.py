@@ -283,8 +283,7 @@ async def test_one_process_of_a_host_that_ends_does_not_speak_for_the_others(
     await catalog.write(in_use.note_end, inbox, HOLDER)
     with pytest.raises(StoreNeeded, match="of that host was at work"):
         await Forgetter(catalog, LAW, LAW.stores).forget(inbox)
-    await catalog.write(in_use.note, inbox, HOLDER)
-    await catalog.write(in_use.forget_dead, inbox)  # the other one is no process of this machine
+    await catalog.write(in_use.begin, inbox, HOLDER)  # the other one is no process of this machine
     assert await catalog.read(in_use.seconds_since, inbox) is not None
     await catalog.write(in_use.note_end, inbox, HOLDER)
     await Forgetter(catalog, LAW, LAW.stores).forget(inbox)

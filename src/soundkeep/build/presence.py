@@ -26,8 +26,7 @@ log = structlog.get_logger()
 async def present(catalog: Catalog, inbox: str, holder: str) -> AsyncIterator[None]:
     """The catalog knows it before anything is done in here, and until all is done. Raises
     `CatalogUnavailable`, at the beginning."""
-    await catalog.write(in_use.forget_dead, inbox)
-    await catalog.write(in_use.note, inbox, holder)
+    await catalog.write(in_use.begin, inbox, holder)
     saying = asyncio.create_task(_say_for_ever(catalog, inbox, holder))
     try:
         yield

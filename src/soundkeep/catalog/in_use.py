@@ -21,11 +21,13 @@ def note_end(tx: Tx, inbox: str, holder: str) -> None:
     facts.forget(tx, _by(inbox, holder))
 
 
-def forget_dead(tx: Tx, inbox: str) -> None:
-    """Takes away what processes of this host left that are no more. The inbox is this host's."""
-    for holder in facts.values(tx, _by(inbox)):
-        if not claims.is_alive(holder):
-            note_end(tx, inbox, holder)
+def begin(tx: Tx, inbox: str, holder: str) -> None:
+    """As `note`; takes away what processes of this host left that are no more. The inbox is this
+    host's."""
+    for other in facts.values(tx, _by(inbox)):
+        if not claims.is_alive(other):
+            note_end(tx, inbox, other)
+    note(tx, inbox, holder)
 
 
 def forget_all(tx: Tx, inbox: str) -> None:
