@@ -36,6 +36,14 @@ async def whole(reader: asyncio.StreamReader, _: asyncio.StreamWriter, size: int
     return await reader.readexactly(size)
 
 
+async def closing_after(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int
+) -> bytes:
+    """Closes the connection a moment after it has answered."""
+    asyncio.get_running_loop().call_later(0.1, writer.close)
+    return await reader.readexactly(size)
+
+
 @dataclass
 class Taker:
     """A server that takes each body as the next of `takes` does, and then says the next of `says`.
@@ -291,6 +299,20 @@ async def test_a_kept_connection_that_is_gone_costs_nobody_a_put(taken: int) -> 
     assert (taker.connections, source.opened, source.open) == (2, 3, 0)
 
 
+async def test_a_kept_connection_that_goes_while_the_source_begins_costs_nobody_a_put() -> None:
+    taker = Taker(takes=[closing_after])
+    async with at(taker) as connections:
+        await put(connections, 3, Counting(b"abc"))
+
+        async def when_it_is_gone() -> AsyncGenerator[Piece, None]:
+            await until(lambda: taker.connections > 1 or not taker.open)
+            await asyncio.sleep(0.05)
+            yield b"abc"
+
+        assert await put(connections, 3, when_it_is_gone) == (200, b"")
+    assert taker.bodies == [b"abc"] * 2
+
+
 async def test_a_new_connection_that_breaks_is_not_put_into_again() -> None:
     async def breaks(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> bytes:
         writer.transport.abort()
@@ -366,6 +388,35 @@ async def test_who_is_cancelled_half_way_leaves_neither_source_nor_connection() 
     assert source.open == 0
 
 
+async def test_who_is_cancelled_while_the_source_is_closed_leaves_no_connection() -> None:
+    """A source is closed early when the server wants no more of it."""
+    closes = asyncio.Event()
+
+    async def source() -> AsyncGenerator[Piece, None]:
+        try:
+            while True:
+                yield BODY
+                await asyncio.sleep(0)
+        finally:
+            closes.set()
+            await asyncio.Event().wait()
+
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> bytes:
+        writer.write(REFUSED)
+        while await reader.read(CHUNK_BYTES):
+            pass
+        raise ConnectionError
+
+    taker = Taker(takes=[refuses])
+    async with at(taker) as connections:
+        putting = asyncio.create_task(put(connections, len(BODY) * 99, source))
+        await closes.wait()
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+        await until(lambda: not taker.open)
+
+
 async def test_a_source_that_fails_at_once_makes_no_request() -> None:
     """Else a source that has more bytes than the none it announced would leave an empty object."""
     taker = Taker()
@@ -386,6 +437,7 @@ def test_all_this_holds_on_the_loop_of_the_server(
             runner.run(test_a_refusal_before_the_end_is_heard_and_the_rest_is_not_sent(size))
         for taken in (0, CHUNK_BYTES):
             runner.run(test_a_kept_connection_that_is_gone_costs_nobody_a_put(taken))
+        runner.run(test_a_kept_connection_that_goes_while_the_source_begins_costs_nobody_a_put())
         runner.run(test_a_server_that_is_slow_and_steady_gets_everything(monkeypatch))
         runner.run(test_bodies_go_through_tls_as_they_go_without(tmp_path, monkeypatch))
         runner.run(test_no_more_is_read_of_a_source_than_the_server_has_room_for())

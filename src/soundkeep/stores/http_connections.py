@@ -86,11 +86,15 @@ class Connections:
         request = self._request("PUT", path, {**headers, **length})
 
         async def exchange(connection: Connection) -> None:
-            async with aclosing(opened()) as pieces:
-                piece = await _next(pieces, connection)  # else a request would have no body
-                connection.begin(request, size_bytes)
-                while piece is not None and await connection.give(piece):
-                    piece = await _next(pieces, connection)
+            try:
+                async with aclosing(opened()) as pieces:
+                    piece = await _next(pieces)  # else a request would have no body
+                    connection.begin(request, size_bytes)
+                    while piece is not None and await connection.give(piece):
+                        piece = await _next(pieces)
+            except BaseException:  # also while the source is closed
+                connection.end()
+                raise
             await connection.answered(answer_seconds)
 
         return await self._exchanged(exchange)
@@ -187,16 +191,12 @@ class Connections:
         return connection
 
 
-async def _next(pieces: AsyncGenerator[Piece, None], connection: Connection) -> Piece | None:
-    """What is to be sent next. The request is over if that cannot be had."""
+async def _next(pieces: AsyncGenerator[Piece, None]) -> Piece | None:
+    """What is to be sent next. Raises `SourceFailed`."""
     try:
         return await anext(pieces, None)
     except Exception as error:
-        connection.end()
         raise SourceFailed(error) from error
-    except BaseException:
-        connection.end()
-        raise
 
 
 def new_socket(address: Any) -> socket.socket:

@@ -93,26 +93,22 @@ class Connection(asyncio.BufferedProtocol):
         self._room = None
         self._owed = CHUNK_BYTES
         self._unsent = size_bytes
-        self._timer = self._loop.call_later(self._tick_seconds, self._tick)
-        self._transport.write(request)
+        if self._fault is None:  # else whoever gives, or waits for the answer, hears of it
+            self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+            self._transport.write(request)
 
     async def give(self, piece: bytes | memoryview) -> bool:
         """Sends a piece of the body, and waits until there is room for another. False if the server
         has answered before it had everything: it wants no more."""
         if self._phase is not _Phase.HEAD:
             return False
+        if self._fault is not None:
+            raise self._fault
         self._limit_seconds = self._between_bytes_seconds
-        try:
-            if self._fault is not None:
-                raise self._fault
-            self._transport.write(piece)
-            self._unsent -= len(piece)
-            while self._full and self._phase is _Phase.HEAD:
-                self._waiting_bytes = self._transport.get_write_buffer_size()
-                await self._wait()
-        except BaseException:
-            self.end()
-            raise
+        self._transport.write(piece)
+        self._unsent -= len(piece)
+        while self._full and self._phase is _Phase.HEAD:
+            await self._wait()
         return True
 
     async def answered(self, seconds: float) -> None:
