@@ -79,14 +79,20 @@ class Taker:
 
 @asynccontextmanager
 async def at(
-    taker: Taker, seconds: float = 30, secure: ssl.SSLContext | None = None
+    taker: Taker,
+    seconds: float = 30,
+    secure: ssl.SSLContext | None = None,
+    line: SlowLine | None = None,
 ) -> AsyncIterator[Connections]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     server = await asyncio.start_server(taker.serve, sock=listening, ssl=secure)
+    port = listening.getsockname()[1]
+    if line is not None:
+        port = line.begin(port)
     connections = Connections(
         "https" if secure else "http",
-        f"127.0.0.1:{listening.getsockname()[1]}",
+        f"127.0.0.1:{port}",
         connect_seconds=10,
         first_byte_seconds=seconds,
         between_bytes_seconds=seconds,
@@ -95,8 +101,46 @@ async def at(
         yield connections
     finally:
         connections.close()
+        if line is not None:
+            await line.end()
         server.close()
         await until(lambda: not taker.open)
+
+
+class SlowLine:
+    """What one connection sends is carried on a little at a time, and never held for long."""
+
+    LITTLE_BYTES = 16 * 1024
+
+    def begin(self, port: int) -> int:
+        """Leads to that port; answers its own."""
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * self.LITTLE_BYTES)
+        self._listening.setblocking(False)
+        self._carrying = asyncio.create_task(self._carry(port))
+        own: int = self._listening.getsockname()[1]
+        return own
+
+    async def end(self) -> None:
+        self._carrying.cancel()
+        await asyncio.gather(self._carrying, return_exceptions=True)
+
+    async def _carry(self, port: int) -> None:
+        loop = asyncio.get_running_loop()
+        with self._listening, socket.socket() as onward:
+            onward.setblocking(False)
+            here, _ = await loop.sock_accept(self._listening)
+            with here:
+                await loop.sock_connect(onward, ("127.0.0.1", port))
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._pass_on(here, onward, BRIEF_SECONDS / 20))
+                    both.create_task(self._pass_on(onward, here, 0))
+
+    async def _pass_on(self, from_: socket.socket, to: socket.socket, rest_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        while piece := await loop.sock_recv(from_, self.LITTLE_BYTES):
+            await loop.sock_sendall(to, piece)
+            await asyncio.sleep(rest_seconds)
 
 
 @dataclass
@@ -212,6 +256,23 @@ async def test_a_server_that_is_slow_and_steady_gets_everything(
     taker = Taker(takes=[slowly])
     async with at(taker, BRIEF_SECONDS) as connections:
         assert await put(connections, len(BODY), Counting(BODY)) == (200, b"")
+    assert taker.bodies == [BODY]
+
+
+@pytest.mark.parametrize("through_tls", [False, True])
+async def test_a_slow_line_is_no_silence(
+    through_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while it carries what is held in buffers of which no transport tells, nor after the
+    last byte was given."""
+    secure = None
+    if through_tls:
+        certificate = new_certificate(tmp_path)
+        monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
+        secure = speaking_for(certificate)
+    taker = Taker()
+    async with at(taker, BRIEF_SECONDS, secure, SlowLine()) as connections:
+        assert await put(connections, len(BODY), Counting(BODY), BRIEF_SECONDS) == (200, b"")
     assert taker.bodies == [BODY]
 
 
@@ -440,6 +501,8 @@ def test_all_this_holds_on_the_loop_of_the_server(
         runner.run(test_a_kept_connection_that_goes_while_the_source_begins_costs_nobody_a_put())
         runner.run(test_a_server_that_is_slow_and_steady_gets_everything(monkeypatch))
         runner.run(test_bodies_go_through_tls_as_they_go_without(tmp_path, monkeypatch))
+        for through_tls in (False, True):
+            runner.run(test_a_slow_line_is_no_silence(through_tls, tmp_path, monkeypatch))
         runner.run(test_no_more_is_read_of_a_source_than_the_server_has_room_for())
         runner.run(test_a_server_that_takes_nothing_is_waited_for_so_long_and_no_longer())
         runner.run(test_who_is_cancelled_half_way_leaves_neither_source_nor_connection())

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +28,9 @@ HEAD_BYTES = 16 * 1024
 BEGINNING_BYTES = 16 * 1024  # as much is read of an answer that is no sound
 HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
 SENT_AHEAD_BYTES = 2 * CHUNK_BYTES  # of a request's body, that the system has not taken yet
+
+BYTES_ACKED = slice(120, 128)  # in the `tcp_info` of Linux: `tcpi_bytes_acked`
+TCP_INFO_BYTES = BYTES_ACKED.stop
 
 _ROOM_FOR_NOTHING = bytearray(1)
 
@@ -75,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._full = False  # the system takes nothing more of a request for now
         self._unsent = 0  # bytes of its body that were not given yet
         self._waiting_bytes = 0  # of what was given, when we last looked
+        self._acknowledged_bytes = 0  # by the other side, of all that was sent, when we last looked
         self._fault: OSError | None = None
         self.rests_since = 0.0
 
@@ -185,6 +191,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.Transport = transport
+        self._socket: socket.socket = transport.get_extra_info("socket")
         transport.set_write_buffer_limits(high=SENT_AHEAD_BYTES)
 
     def pause_writing(self) -> None:
@@ -337,7 +344,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is None:
             return
         now = self._loop.time()
-        if self._full and self._takes_on():
+        if self._phase is _Phase.HEAD and self._takes_on():
             self._silent_since = now
         if now - self._silent_since >= self._limit_seconds:
             self._fail(TimeoutError(f"nothing came for {self._limit_seconds:g} s"))
@@ -347,11 +354,23 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
 
     def _takes_on(self) -> bool:
-        """Whether the other side has taken something of a request since we last looked."""
-        before, self._waiting_bytes = self._waiting_bytes, self._transport.get_write_buffer_size()
-        return self._waiting_bytes < before
+        """Whether the other side has taken something of a request since we last looked.
+
+        What waits in the transport does not tell that alone: the system itself takes megabytes,
+        and through TLS a transport hands on in one go what a slow line carries for minutes.
+        """
+        waiting, acknowledged = self._waiting_bytes, self._acknowledged_bytes
+        self._waiting_bytes = self._transport.get_write_buffer_size()
+        self._acknowledged_bytes = _acknowledged_by_peer(self._socket)
+        return self._waiting_bytes < waiting or self._acknowledged_bytes > acknowledged
 
     def _stop_clock(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _acknowledged_by_peer(connected: socket.socket) -> int:
+    """How many bytes, since it was connected; always 0 where the system does not tell."""
+    told = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    return int.from_bytes(told[BYTES_ACKED], sys.byteorder)
