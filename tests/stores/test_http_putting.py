@@ -344,6 +344,33 @@ async def test_a_refusal_before_the_end_is_heard_and_the_rest_is_not_sent(size: 
     assert taker.connections == 2
 
 
+@pytest.mark.parametrize("size", [3, CHUNK_BYTES])
+async def test_a_connection_on_which_a_body_was_refused_is_not_kept(size: int) -> None:
+    """Nobody knows whether it was read; what comes after it would wait behind it."""
+
+    async def unread(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> bytes:
+        writer.write(REFUSED)
+        await until(lambda: taker.connections > 1)
+        raise ConnectionError
+
+    taker = Taker(takes=[unread])
+    async with at(taker) as connections:
+        assert await put(connections, size, Counting(BODY[:size])) == (403, b"keys")
+        assert await put(connections, 3, Counting(b"abc"), 1) == (200, b"")
+    assert taker.bodies == [b"abc"]
+
+
+async def test_nothing_was_put_that_the_server_did_not_wait_for() -> None:
+    async def hasty(_: asyncio.StreamReader, __: asyncio.StreamWriter, ___: int) -> bytes:
+        return b""
+
+    source = Counting(BODY * 10)
+    async with at(Taker(takes=[hasty])) as connections:
+        with pytest.raises(ConnectionError, match="before it had everything"):
+            await put(connections, len(source.body), source)
+    assert source.open == 0
+
+
 @pytest.mark.parametrize("taken", [0, CHUNK_BYTES])
 async def test_a_kept_connection_that_is_gone_costs_nobody_a_put(taken: int) -> None:
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> bytes:

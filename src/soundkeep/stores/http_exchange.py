@@ -78,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         self._held_long = False
         self._paused = False
         self._full = False  # the system takes nothing more of a request for now
+        self._has_body = False
         self._unsent = 0  # bytes of its body that were not given yet
         self._waiting_bytes = 0  # of what was given, when we last looked
         self._acknowledged_bytes = 0  # by the other side, of all that was sent, when we last looked
@@ -98,6 +99,7 @@ class Connection(asyncio.BufferedProtocol):
         self._begin = self._end = self._held = 0
         self._room = None
         self._owed = CHUNK_BYTES
+        self._has_body = size_bytes > 0
         self._unsent = size_bytes
         if self._fault is None:  # else whoever gives, or waits for the answer, hears of it
             self._timer = self._loop.call_later(self._tick_seconds, self._tick)
@@ -123,6 +125,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while self._phase is _Phase.HEAD:
                 await self._wait()
+            if self._is_owed() and self.status < 300:
+                raise ConnectionError("the server says it is done before it had everything")
         except BaseException:
             self.end()
             raise
@@ -171,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
     def rest(self) -> bool:
         """Makes it ready to be kept; False if it cannot be: request or answer are not whole."""
         unread = self._left or self._held or not self._is_whole()
-        if not self.is_open or unread or self._unsent or not self._answer.keeps:
+        if not self.is_open or unread or self._is_unread_there() or not self._answer.keeps:
             return False
         self._stop_clock()
         self._phase = _Phase.RESTING
@@ -289,6 +293,15 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the answer has an end that is told, and not only that of the connection."""
         told = self._phase is _Phase.UNMEASURED and self._answer.whole
         return told or self._phase is _Phase.BODY
+
+    def _is_owed(self) -> bool:
+        """Whether something of the request has not left this process."""
+        return bool(self._unsent or self._transport.get_write_buffer_size())
+
+    def _is_unread_there(self) -> bool:
+        """Whether the server may not have read the whole request. Of a body that it refused nobody
+        knows: the next request could wait behind it until the time is over."""
+        return self._is_owed() or (self._has_body and self.status >= 300)
 
     def _is_due(self) -> bool:
         """Whether there is something to take: a whole chunk, the rest, what is held for long, or
