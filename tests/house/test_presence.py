@@ -11,7 +11,7 @@ from soundkeep.build import opened, presence
 from soundkeep.catalog import in_use
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.schema import facts, now
-from soundkeep.errors import CatalogUnavailable
+from soundkeep.errors import CatalogUnavailable, DiskFull, SoundkeepError
 from soundkeep.settings import Settings
 
 BOUND_SECONDS = 20
@@ -34,8 +34,9 @@ async def test_whoever_is_open_is_seen_and_whoever_ended_is_not(settings: Settin
         assert await catalog.read(in_use.seconds_since, INBOX) is None, "one process, and it ended"
 
 
+@pytest.mark.parametrize("fault", [CatalogUnavailable("it is out"), DiskFull("it is full")])
 async def test_a_sign_is_given_again_and_again_also_after_one_that_failed(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    fault: SoundkeepError, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence, "SAY_SECONDS", 0.01)
     note, failed = in_use.note, 0
@@ -44,7 +45,7 @@ async def test_a_sign_is_given_again_and_again_also_after_one_that_failed(
         nonlocal failed
         if failed < 2:
             failed += 1
-            raise CatalogUnavailable("it is out")
+            raise fault
         note(tx, inbox, holder)
 
     async with opened(settings) as house:
@@ -55,6 +56,16 @@ async def test_a_sign_is_given_again_and_again_also_after_one_that_failed(
             while await _seconds(catalog) > 500:
                 await asyncio.sleep(0.01)
         assert failed == 2
+
+
+async def test_an_end_that_cannot_be_told_is_an_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise DiskFull("it is full")
+
+    async with opened(settings):
+        monkeypatch.setattr(in_use, "note_end", fails)
 
 
 def _age(tx: Tx) -> None:

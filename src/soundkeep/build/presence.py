@@ -14,10 +14,11 @@ import structlog
 
 from soundkeep.catalog import in_use
 from soundkeep.catalog.database import Catalog
-from soundkeep.errors import CatalogUnavailable
+from soundkeep.errors import CatalogUnavailable, DiskFull
 
 SAY_SECONDS = 10.0  # far less than after which nobody believes it (`copies.forgetting`)
 LAST_WORD_SECONDS = 2.0  # a catalog that is out holds up no end
+CANNOT_BE_TOLD = (CatalogUnavailable, DiskFull)
 
 log = structlog.get_logger()
 
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 @asynccontextmanager
 async def present(catalog: Catalog, inbox: str, holder: str) -> AsyncIterator[None]:
     """The catalog knows it before anything is done in here, and until all is done. Raises
-    `CatalogUnavailable`, at the beginning."""
+    `CatalogUnavailable` and `DiskFull`, at the beginning."""
     await catalog.write(in_use.begin, inbox, holder)
     saying = asyncio.create_task(_say_for_ever(catalog, inbox, holder))
     try:
@@ -41,7 +42,7 @@ async def _say_for_ever(catalog: Catalog, inbox: str, holder: str) -> None:
         await asyncio.sleep(SAY_SECONDS)
         try:
             await catalog.write(in_use.note, inbox, holder)
-        except CatalogUnavailable as error:
+        except CANNOT_BE_TOLD as error:
             log.warning("the catalog was not told that the inbox is in use", error=str(error))
 
 
@@ -49,5 +50,5 @@ async def _say_end(catalog: Catalog, inbox: str, holder: str) -> None:
     try:
         async with asyncio.timeout(LAST_WORD_SECONDS):
             await catalog.write(in_use.note_end, inbox, holder)
-    except (CatalogUnavailable, TimeoutError):
+    except (*CANNOT_BE_TOLD, TimeoutError):
         pass  # the sign grows old by itself
