@@ -30,7 +30,6 @@ HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not 
 SENT_AHEAD_BYTES = 2 * CHUNK_BYTES  # of a request's body, that the system has not taken yet
 
 BYTES_ACKED = slice(120, 128)  # in the `tcp_info` of Linux: `tcpi_bytes_acked`
-TCP_INFO_BYTES = BYTES_ACKED.stop
 
 _ROOM_FOR_NOTHING = bytearray(1)
 
@@ -384,6 +383,9 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _acknowledged_by_peer(connected: socket.socket) -> int:
-    """How many bytes, since it was connected; always 0 where the system does not tell."""
-    told = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    """How many bytes, since it was connected; 0 if it is closed, or the system does not tell."""
+    try:
+        told = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.stop)
+    except OSError:  # through TLS a socket is closed a moment before we hear of it
+        return 0
     return int.from_bytes(told[BYTES_ACKED], sys.byteorder)
