@@ -36,6 +36,25 @@ async def test_a_source_is_held_to_what_it_announced(announced: int) -> None:
     await fails_with(Corrupt if announced < 5 else Truncated, collected(exactly(source)))
 
 
+@pytest.mark.parametrize("announced", [1, 2, 3])
+async def test_nobody_gets_every_byte_of_a_source_that_turns_out_wrong(announced: int) -> None:
+    """Whoever has as many as were announced makes an object of them."""
+
+    async def lying() -> Bytes:
+        for _ in range(announced):
+            yield b"x"
+        raise Corrupt("only the end tells")
+
+    class Lying(BytesSource):
+        def open(self, start: int = 0, stop: int | None = None) -> Bytes:
+            return lying()
+
+    given = exactly(Lying(b"", announced_bytes=announced))
+    for _ in range(announced - 1):
+        assert await anext(given) == b"x"
+    await fails_with(Corrupt, anext(given))
+
+
 @pytest.mark.parametrize(
     ("start", "stop", "found"), [(0, None, (0, 10)), (9, 10, (9, 10)), (10, None, (10, 10))]
 )

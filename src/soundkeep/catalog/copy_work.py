@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, bindparam, update
 
 from soundkeep.catalog import claims, scrubs, sidecars
+from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of
 from soundkeep.catalog.schema import copies, now
@@ -32,10 +33,12 @@ _LEASE_FOR_UPLOAD = claims.leasing(
         copies.c.due_at <= now(),
     ),
 )
-_LEASE_ONE = claims.leasing(
+_LEASE_AT = claims.leasing(
     copies,
     and_(
-        copies.c.id == bindparam("of_copy"),
+        copies.c.digest == bindparam("raw"),
+        copies.c.store == bindparam("in_store"),
+        copies.c.key == bindparam("at_key"),
         copies.c.chore == Chore.COPY.value,
         copies.c.due_at <= now(),
     ),
@@ -67,10 +70,17 @@ def claim_for_upload(
     return [Claimed(lease, copy_of(row)) for lease, row in leased]
 
 
-def claim_one(tx: Tx, copy_id: int, *, holder: str, lease_seconds: float) -> Claimed | None:
-    """Leases a wanted copy that is due to whoever asked for it; None if it is not, or is leased."""
+def claim_at(
+    tx: Tx, digest: Digest, place: Place, *, holder: str, lease_seconds: float
+) -> Claimed | None:
+    """Leases the copy that a blob is wanted to have there to whoever asked for it; None if it is
+    not due, or leased."""
     leased = claims.lease(
-        tx, _LEASE_ONE, {"of_copy": copy_id}, holder=holder, lease_seconds=lease_seconds
+        tx,
+        _LEASE_AT,
+        {"raw": digest.raw, "in_store": place.store, "at_key": place.key},
+        holder=holder,
+        lease_seconds=lease_seconds,
     )
     return next((Claimed(lease, copy_of(row)) for lease, row in leased), None)
 

@@ -335,39 +335,46 @@ def _ask(
     tx: Tx, known: Track, route: _Route, *, holder: str, lease_seconds: float
 ) -> Claimed | Outcome:
     """Asks for a track in the new store, and leases its copy if that is still to be made."""
-    track = syncing.taken(tx, known)
-    if track is None:
+    taken = syncing.take(tx, known)
+    if taken is None:
         return Outcome.REFUSED  # deleted meanwhile
-    target = route.target.name
+    track, target = taken.track, route.target.name
     rules = planning.as_of(tx, route.rules)
     if _is_placed(track, route, rules):
         copies.due_now(tx, store=target, digest=track.blob.digest)
     else:
-        syncing.ask_taken(tx, track, Order(Operation.UPLOAD, (route.target,)), rules)
+        syncing.ask_taken(tx, taken, Order(Operation.UPLOAD, (route.target,)), rules)
+    here = Place(target, _key(track, route))
+
+    def leased() -> Claimed | None:
+        return copy_work.claim_at(
+            tx, track.blob.digest, here, holder=holder, lease_seconds=lease_seconds
+        )
+
+    is_out = store_rows.is_out(tx, target)
+    if not is_out and (claimed := leased()):
+        return claimed
     copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
-    if copy is None:  # placed by new settings, whose pass over all blobs has not come to it
-        planning.replan_one(tx, track.blob.digest, route.rules)
-        copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
-    if copy is None:
+    if copy is not None:
+        return Outcome.THERE if _is_there(copy) else Outcome.WAITING
+    # Placed by new settings, whose pass over all blobs has not come to it.
+    planning.replan_one(tx, track.blob.digest, route.rules)
+    if _copy_there(track, route, copies.of_blob(tx, track.blob.digest)) is None:
         return Outcome.REFUSED  # made private meanwhile
-    if _is_there(copy):
-        return Outcome.THERE
-    if store_rows.is_out(tx, target):
-        return Outcome.WAITING
-    leased = copy_work.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
-    return leased or Outcome.WAITING
+    return Outcome.WAITING if is_out else leased() or Outcome.WAITING
 
 
 def _withdraw(tx: Tx, known: Track, route: _Route) -> bool:
     """Withdraws a track from the old store if the new one has it, and is to have it: whoever
     moves it the other way may have changed that."""
-    track = syncing.taken(tx, known)  # who moves it the other way waits, and then sees this
+    taken = syncing.take(tx, known)  # who moves it the other way waits, and then sees this
     rules = planning.as_of(tx, route.rules)
-    if track is None or not _is_placed(track, route, rules):
+    if taken is None or not _is_placed(taken.track, route, rules):
         return False
-    if not _is_there(_copy_there(track, route, copies.of_blob(tx, track.blob.digest))):
+    held = copies.of_blob(tx, taken.track.blob.digest)
+    if not _is_there(_copy_there(taken.track, route, held)):
         return False
-    syncing.ask_taken(tx, track, Order(Operation.DELETE, (route.source,)), rules)
+    syncing.ask_taken(tx, taken, Order(Operation.DELETE, (route.source,)), rules)
     return True
 
 

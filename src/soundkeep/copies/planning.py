@@ -66,8 +66,26 @@ def replan(
 
     `names_before` are its names before this transaction changed them; None if it did not.
     """
-    rules = as_of(tx, rules)
-    names = names_of(tx, blob.digest)
+    replan_names(
+        tx,
+        blob,
+        names_of(tx, blob.digest),
+        as_of(tx, rules),
+        lane=lane,
+        names_before=names_before,
+    )
+
+
+def replan_names(
+    tx: Tx,
+    blob: Blob,
+    names: Sequence[Name],
+    rules: Rules,
+    *,
+    lane: Lane,
+    names_before: Sequence[Name] | None,
+) -> None:
+    """As `replan`, of a blob whose names are known, by the rules as they are now."""
     if not names:
         copies.abandon(tx, blob.digest)
         sidecar_planning.abandon(tx, blob)
@@ -111,7 +129,7 @@ def apply(tx: Tx, blob: Blob, change: Difference, lane: Lane) -> None:
 
 
 def _allowed_no_more(
-    blob: Blob, current: list[Copy], before: Sequence[Name], after: list[Name], rules: Rules
+    blob: Blob, current: list[Copy], before: Sequence[Name], after: Sequence[Name], rules: Rules
 ) -> frozenset[Place]:
     """Where the blob may not lie any more: it was made private, withdrawn, or lost a name.
 

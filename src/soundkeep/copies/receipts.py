@@ -7,8 +7,10 @@ inside a transaction that has taken the blob's row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from soundkeep.answers import Removal
-from soundkeep.catalog import copies, sidecars, tracks
+from soundkeep.catalog import copies, segments, sidecars, tracks
 from soundkeep.catalog.database import Tx
 from soundkeep.copies import planning
 from soundkeep.copies.placement import Rules, StoreRule, may_lie
@@ -24,17 +26,26 @@ def note_deleted(tx: Tx, track: Track) -> None:
     tracks.note_removals(tx, track.id, lines, sidecars.of_track(tx, track.blob.digest, track.id))
 
 
-def replan_noting(tx: Tx, track: Track, rules: Rules, names_before: list[Track]) -> None:
+def replan_noting(tx: Tx, track: Track, rules: Rules, names_before: Sequence[Track]) -> None:
     """Runs placement after a track was made public or private, pushed or withdrawn, and writes a
     line for each copy and sidecar that has to go for it. Where the track may lie now its lines
-    are void."""
+    are void. By the rules as they are now."""
     before = next(name for name in names_before if name.id == track.id)
+    names = [track if name.id == track.id else name for name in names_before]
+    said = segments.naming(tx, track.blob.digest)
     opened = [rule.name for rule in rules.stores if may_lie(track, rule)]
     closed = [r for r in rules.stores if may_lie(before, r) and not may_lie(track, r)]
     tracks.forget_removals_in(tx, track.id, opened)
     held = copies.of_blob(tx, track.blob.digest) if closed else []
     going_already = {copy.id for copy in held if _is_going(copy)}
-    planning.replan(tx, track.blob, rules, lane=Lane.INTERACTIVE, names_before=names_before)
+    planning.replan_names(
+        tx,
+        track.blob,
+        [*names, *said],
+        rules,
+        lane=Lane.INTERACTIVE,
+        names_before=names_before,
+    )
     if not closed:
         tracks.note_removals(tx, track.id, [], [])
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from soundkeep.catalog import copies, copy_work, tracks
 from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Place
 from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.model import Copy, CopyState
@@ -71,7 +72,10 @@ def _take(
     taken = []
     for copy in copies.wanted_in(tx, stores, AT_MOST):
         copies.due_now(tx, store=copy.store, digest=copy.digest)
-        claimed = copy_work.claim_one(tx, copy.id, holder=holder, lease_seconds=lease_seconds)
+        here = Place(copy.store, copy.key)
+        claimed = copy_work.claim_at(
+            tx, copy.digest, here, holder=holder, lease_seconds=lease_seconds
+        )
         taken.append((copy, claimed))
     return taken
 

@@ -62,27 +62,38 @@ def ask(tx: Tx, track_id: str, order: Order, rules: Rules) -> None:
     """Remembers what was asked for of one track, makes the ledger follow, and makes what waits
     there due now. What cannot be is passed over: `look` says why."""
     known = tracks.find(tx, track_id)
-    track = taken(tx, known) if known is not None else None
-    if track is not None:
-        ask_taken(tx, track, order, planning.as_of(tx, rules))
+    taken = take(tx, known) if known is not None else None
+    if taken is not None:
+        ask_taken(tx, taken, order, planning.as_of(tx, rules))
 
 
-def taken(tx: Tx, track: Track) -> Track | None:
-    """The track with its blob's row taken: nobody else changes or deletes it now. None if somebody
-    has deleted it before."""
-    return tracks.find(tx, track.id) if blobs.take(tx, track.blob.digest) is not None else None
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A track whose blob's row is taken: nobody else changes or deletes it now."""
+
+    track: Track
+    names: tuple[Track, ...]  # every track that names its blob, itself among them
 
 
-def ask_taken(tx: Tx, track: Track, order: Order, rules: Rules) -> None:
-    """As `ask`, of a track that is `taken`, by the rules as they are now."""
+def take(tx: Tx, track: Track) -> Taken | None:
+    """Takes the track's blob. None if somebody has deleted the track before."""
+    if blobs.take(tx, track.blob.digest) is None:
+        return None
+    names = tuple(tracks.naming(tx, track.blob.digest))
+    return next((Taken(name, names) for name in names if name.id == track.id), None)
+
+
+def ask_taken(tx: Tx, taken: Taken, order: Order, rules: Rules) -> None:
+    """As `ask`, of a track that is taken, by the rules as they are now."""
+    track, names = taken.track, taken.names
     for rule in order.stores:
         if _refusal(track, rule, order.operation, rules.drained) is not None:
             continue
         if track.asked.get(rule.name) is not order.operation.asked:
-            names_before = tracks.naming(tx, track.blob.digest)
             track = tracks.ask(tx, track, rule.name, order.operation.asked)
             sidecars.follow(tx, track.blob.digest, track.subject, track.revision)
-            receipts.replan_noting(tx, track, rules, names_before)
+            receipts.replan_noting(tx, track, rules, names)
+            names = tuple(track if name.id == track.id else name for name in names)
         copies.due_now(tx, store=rule.name, digest=track.blob.digest)
 
 

@@ -188,7 +188,7 @@ def change(
         changed = _with_a_home(tx, changed, rules)
     sidecars.follow(tx, track.blob.digest, track.subject, changed.revision)
     if visibility is not track.visibility:
-        receipts.replan_noting(tx, changed, rules, names_before)
+        receipts.replan_noting(tx, changed, planning.as_of(tx, rules), names_before)
         _change_renditions(tx, changed, rules)
     return changed
 

@@ -20,8 +20,8 @@ from aiohttp import ClientResponse, ClientSession, DummyCookieJar, TCPConnector
 
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import Misconfigured, StoreError, TimedOut, Truncated, Unavailable
-from soundkeep.stores.http_reading import IDLE_SECONDS, Unreachable, new_socket
-from soundkeep.stores.http_receiving import EndedEarly
+from soundkeep.stores.http_connections import IDLE_SECONDS, Unreachable, new_socket
+from soundkeep.stores.http_exchange import BEGINNING_BYTES, EndedEarly
 
 COMMON = {"accept-encoding": "identity", "user-agent": "soundkeep"}
 LONGEST_REST_SECONDS = 3600.0  # whoever asks for more is asked again after so long
@@ -79,6 +79,10 @@ class Answer(Protocol):
         """The next bytes, a whole chunk where that is easy; empty at the end."""
         ...
 
+    async def beginning(self) -> bytes:
+        """The body, or its first bytes if it is longer."""
+        ...
+
 
 class General:
     """An answer of the general client."""
@@ -87,10 +91,13 @@ class General:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.content_length = response.content_length
-        self._content = response.content
+        self._response = response
 
     async def piece(self) -> bytes:
-        return await self._content.readany()
+        return await self._response.content.readany()
+
+    async def beginning(self) -> bytes:
+        return await start_of(self._response, BEGINNING_BYTES)
 
 
 async def start_of(answer: ClientResponse, most: int) -> bytes:

@@ -22,7 +22,7 @@ from soundkeep.settings.ipfs import (
     ProviderSettings,
 )
 from soundkeep.settings.secrets import reveal_if_set
-from soundkeep.stores.http_reading import DEFAULT_PORTS
+from soundkeep.stores.http_connections import DEFAULT_PORTS
 from soundkeep.stores.http_service import Phases
 from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_providers import Kubo, Pinata, PinataLegacy, PinningService, Provider

@@ -20,16 +20,23 @@ def check_fits(caps: Caps, source: Source) -> None:
 
 
 async def exactly(source: Source) -> Bytes:
-    """The source's pieces; raises at the end unless they were as many bytes as it announced."""
+    """The source's pieces; raises unless they are as many bytes as it announced. The last is given
+    when the source has ended: whoever has every byte may make an object of them."""
     seen = 0
+    last: bytes = b""
     async with aclosing(source.open()) as pieces:
         async for piece in pieces:
             seen += len(piece)
             if seen > source.size_bytes:
                 raise Corrupt(f"the source gives more than its {source.size_bytes} bytes")
-            yield piece
+            if seen < source.size_bytes:
+                yield piece
+            elif piece:
+                last = piece
     if seen < source.size_bytes:
         raise Truncated(f"the source gave {seen} of {source.size_bytes} bytes")
+    if last:
+        yield last
 
 
 async def grouped(pieces: Bytes, size_bytes: int) -> AsyncGenerator[list[memoryview], None]:

@@ -24,14 +24,13 @@ from yarl import URL
 from soundkeep.digest import Digest
 from soundkeep.errors import StoreError, Unavailable
 from soundkeep.stores.http_bodies import Body, each
-from soundkeep.stores.http_reading import Connections
+from soundkeep.stores.http_connections import Connections, SourceFailed
 from soundkeep.stores.http_service import (
     COMMON,
     Answer,
     General,
     Phases,
     new_session,
-    start_of,
     translated,
 )
 from soundkeep.stores.interface import Source
@@ -41,7 +40,6 @@ from soundkeep.stores.s3_errors import NOT_S3, Refusal
 from soundkeep.stores.s3_parts import Part
 from soundkeep.stores.s3_signing import NOTHING, Address, Signer, encoded
 
-ERROR_BYTES = 16 * 1024  # as much of a refusal is read
 ANSWER_BYTES = 16 * 1024 * 1024  # a page of a thousand of the longest names has four
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -73,23 +71,20 @@ class Requests:
             async with asyncio.timeout(self._phases.connect + self._phases.first_byte):
                 answer = await self._request(method, key, headers, self._phases.between_bytes)
             async with answer:
-                await self._refuse(answer, method, key)
+                await _refuse(General(answer), self._what(method, key))
                 yield answer
 
     @asynccontextmanager
     async def body(self, key: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
         """The answer to a GET, for much to be read. Raises every `StoreError`."""
         if self._measures:
-            with translated(self._what("GET", key)):
+            what = self._what("GET", key)
+            with translated(what):
                 path = self._address.path(key)
                 signed = self._signer.headers("GET", path, headers, NOTHING)
                 answer = await self._connections.get(path, COMMON | signed)
                 try:
-                    if answer.status >= 300:
-                        told = Refusal.read(answer.status, answer.headers, await answer.refusal())
-                        raise told.error(self._what("GET", key))
-                    if "etag" not in answer.headers:
-                        raise self._no_s3("GET", key)
+                    await _refuse(answer, what)
                     if answer.content_length is not None:
                         yield answer
                         return
@@ -117,9 +112,26 @@ class Requests:
         checksum: Digest | None = None,
     ) -> Mapping[str, str]:
         """Sends a part, with a checksum that may be wrong on purpose. Raises as `put`."""
-        headers = {**headers, **_checksum(checksum or part.digest)}
-        body = Body(part.size_bytes, part.opened, self._phases.between_bytes)
-        return await self._put(key, body, part.digest, headers, query)
+        path, what = self._address.path(key), self._what("PUT", key)
+        told = {**headers, **_checksum(checksum or part.digest)}
+        signed = self._signer.headers("PUT", path, told, part.digest.hex, query)
+        try:
+            with translated(what):
+                answer = await self._connections.put(
+                    f"{path}?{query}" if query else path,
+                    COMMON | signed,
+                    part.size_bytes,
+                    part.opened,
+                    answer_seconds=self._phases.written,
+                )
+                try:
+                    await _refuse(answer, what)
+                    await answer.beginning()  # of nothing, but it has an end
+                    return answer.headers
+                finally:
+                    self._connections.release(answer)
+        except SourceFailed as failed:
+            raise failed.reason from None
 
     async def ask(
         self,
@@ -144,7 +156,7 @@ class Requests:
                     raise late.error(self._what(method, key))
                 answered.expect(word)
             except NotAnAnswer as error:
-                raise self._no_s3(method, key) from error
+                raise _no_s3(self._what(method, key)) from error
             except ClientPayloadError as error:
                 what = self._what(method, key)
                 raise Unavailable(f"{what}: the connection broke in the answer") from error
@@ -176,8 +188,8 @@ class Requests:
                 method, key, headers, self._phases.written, _sha256(body), sent, query
             ) as answer:
                 if answer.status < 300 and "html" in answer.headers.get("content-type", ""):
-                    raise self._no_s3(method, key)
-                refusal = await _refusal(answer) if answer.status >= 300 else None
+                    raise _no_s3(self._what(method, key))
+                refusal = await _refusal(General(answer)) if answer.status >= 300 else None
                 if refusal is not None and refusal.code not in fine:
                     raise refusal.error(self._what(method, key))
                 yield answer if refusal is None else None
@@ -187,23 +199,6 @@ class Requests:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-    async def _put(
-        self, key: str, body: Body, digest: Digest, headers: Mapping[str, str], query: str = ""
-    ) -> Mapping[str, str]:
-        wait_seconds = self._phases.written
-        try:
-            with translated(self._what("PUT", key)):
-                async with self._request(
-                    "PUT", key, headers, wait_seconds, digest.hex, body, query
-                ) as answer:
-                    await self._refuse(answer, "PUT", key)
-                    told: Mapping[str, str] = answer.headers
-                    return told
-        except Exception:
-            if body.failure is not None:
-                raise body.failure from None
-            raise
 
     def _request(
         self,
@@ -229,24 +224,26 @@ class Requests:
             ),
         )
 
-    async def _refuse(self, answer: ClientResponse, method: str, key: str) -> None:
-        """What S3 says of an object has an ETag. Without one it is the log-in page of a network,
-        or another server that says 200 to everything."""
-        if answer.status < 300 and "etag" not in answer.headers:
-            raise self._no_s3(method, key)
-        if answer.status >= 300:
-            raise (await _refusal(answer)).error(self._what(method, key))
-
-    def _no_s3(self, method: str, key: str) -> StoreError:
-        kind, meaning = NOT_S3
-        return kind(f"{self._what(method, key)}: {meaning}")
-
     def _what(self, method: str, key: str) -> str:
         return f"{self.name}: {method} {key}".rstrip()
 
 
-async def _refusal(answer: ClientResponse) -> Refusal:
-    return Refusal.read(answer.status, answer.headers, await start_of(answer, ERROR_BYTES))
+async def _refuse(answer: Answer, what: str) -> None:
+    """What S3 says of an object has an ETag. Without one it is the log-in page of a network, or
+    another server that says 200 to everything."""
+    if answer.status < 300 and "etag" not in answer.headers:
+        raise _no_s3(what)
+    if answer.status >= 300:
+        raise (await _refusal(answer)).error(what)
+
+
+async def _refusal(answer: Answer) -> Refusal:
+    return Refusal.read(answer.status, answer.headers, await answer.beginning())
+
+
+def _no_s3(what: str) -> StoreError:
+    kind, meaning = NOT_S3
+    return kind(f"{what}: {meaning}")
 
 
 async def _answered(answer: ClientResponse) -> Answered:

@@ -1,9 +1,10 @@
-"""One answer over one kept connection, received straight into the memory of its chunks.
+"""A request and its answer, one at a time, over one connection that is kept.
 
 A general client passes a body on in pieces of whatever size they came, through several buffers;
 at the pace of a store in the same rack that is most of what relaying costs (docs/decisions/0008).
-This one knows HTTP/1.1 as far as an object store speaks it: an answer with its length. Of an
-answer without, it reads so much as says why something was refused.
+Here each chunk of an answer is received straight into memory of its own. This client knows
+HTTP/1.1 as far as an object store speaks it: an answer with its length. Of an answer without, it
+reads so much as says why something was refused.
 
 Faults are of `OSError`: `EndedEarly`, `TimeoutError`, and `ConnectionError`.
 """
@@ -14,16 +15,17 @@ import asyncio
 import enum
 import time
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 import httptools
 
 from soundkeep.digest import CHUNK_BYTES
+from soundkeep.stores.http_parts import Head, Room
 
 HEAD_BYTES = 16 * 1024
-REFUSAL_BYTES = 16 * 1024  # as much is read of an answer without a length
+BEGINNING_BYTES = 16 * 1024  # as much is read of an answer that is no sound
 HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
+SENT_AHEAD_BYTES = 2 * CHUNK_BYTES  # of a request's body, that the system has not taken yet
 
 _ROOM_FOR_NOTHING = bytearray(1)
 
@@ -54,41 +56,75 @@ class Connection(asyncio.BufferedProtocol):
         self._tick_seconds = min(HELD_SECONDS, first_byte_seconds / 2, between_bytes_seconds / 2)
         self._loop = asyncio.get_running_loop()
         self._phase = _Phase.RESTING
-        self._answer = _Answer()
+        self._answer = Head()
         self._parser: httptools.HttpResponseParser | None = None  # of a body without a length
         self._memory = bytearray(HEAD_BYTES)  # for heads, and for a body without a length
         self._begin = 0  # of what is in it and was not parsed yet
         self._end = 0
-        self._room: _Room | None = None  # for the chunk that is being received
+        self._room: Room | None = None  # for the chunk that is being received
         self._held = 0  # so many bytes of it came
         self._left = 0  # bytes of the body that are still to come
         self._owed = CHUNK_BYTES  # so many make up the chunk that is being taken
         self._waiter: asyncio.Future[None] | None = None
+        self._limit_seconds = first_byte_seconds  # how long the other side may be silent now
         self._silent_since = 0.0
         self._waits_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._held_long = False
         self._paused = False
+        self._full = False  # the system takes nothing more of a request for now
+        self._unsent = 0  # bytes of its body that were not given yet
+        self._waiting_bytes = 0  # of what was given, when we last looked
         self._fault: OSError | None = None
         self.rests_since = 0.0
 
     # --- what a reader calls ------------------------------------------------------------------
 
     async def ask(self, request: bytes) -> None:
-        """Sends the request and waits for the head of its answer."""
+        """Sends a request without a body and waits for the head of its answer."""
+        self.begin(request)
+        await self.answered(self._first_byte_seconds)
+
+    def begin(self, request: bytes, size_bytes: int = 0) -> None:
+        """Sends the head of a request, whose body of `size_bytes` is still to be given."""
         self._phase = _Phase.HEAD
-        self._answer = _Answer()
+        self._answer = Head()
         self._begin = self._end = self._held = 0
         self._room = None
         self._owed = CHUNK_BYTES
+        self._unsent = size_bytes
         self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        self._transport.write(request)
+
+    async def give(self, piece: bytes | memoryview) -> bool:
+        """Sends a piece of the body, and waits until there is room for another. False if the server
+        has answered before it had everything: it wants no more."""
+        if self._phase is not _Phase.HEAD:
+            return False
+        self._limit_seconds = self._between_bytes_seconds
         try:
-            self._transport.write(request)
+            if self._fault is not None:
+                raise self._fault
+            self._transport.write(piece)
+            self._unsent -= len(piece)
+            while self._full and self._phase is _Phase.HEAD:
+                self._waiting_bytes = self._transport.get_write_buffer_size()
+                await self._wait()
+        except BaseException:
+            self.end()
+            raise
+        return True
+
+    async def answered(self, seconds: float) -> None:
+        """Waits for the head of the answer, if it has not come yet."""
+        self._limit_seconds = seconds
+        try:
             while self._phase is _Phase.HEAD:
                 await self._wait()
         except BaseException:
             self.end()
             raise
+        self._limit_seconds = self._between_bytes_seconds
 
     @property
     def was_answered(self) -> bool:
@@ -115,10 +151,10 @@ class Connection(asyncio.BufferedProtocol):
             await self._wait()
         return self._taken()
 
-    async def refusal(self) -> bytes:
-        """The beginning of the body, whatever its form."""
+    async def beginning(self) -> bytes:
+        """The beginning of the body, whatever its form; all of it if it is no longer."""
         body = self._answer.body
-        while len(body) < REFUSAL_BYTES:
+        while len(body) < BEGINNING_BYTES:
             if self._phase is _Phase.BODY:
                 piece = await self.piece()
                 if not piece:
@@ -131,9 +167,9 @@ class Connection(asyncio.BufferedProtocol):
         return bytes(body)
 
     def rest(self) -> bool:
-        """Makes it ready to be kept; False if it cannot be."""
-        unread = self._left or self._held
-        if not self.is_open or self._phase is not _Phase.BODY or unread or not self._answer.keeps:
+        """Makes it ready to be kept; False if it cannot be: request or answer are not whole."""
+        unread = self._left or self._held or not self._is_whole()
+        if not self.is_open or unread or self._unsent or not self._answer.keeps:
             return False
         self._stop_clock()
         self._phase = _Phase.RESTING
@@ -153,6 +189,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport: asyncio.Transport = transport
+        transport.set_write_buffer_limits(high=SENT_AHEAD_BYTES)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._is_over():
@@ -160,7 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is not _Phase.BODY:
             return memoryview(self._memory)[self._end :]
         if self._room is None:
-            self._room = _Room(min(self._owed, self._left))
+            self._room = Room(min(self._owed, self._left))
         return self._room.view[self._held :]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -204,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take_head(self) -> None:
         """Raises `HttpParserError`, and `ValueError` for a head that cannot be."""
         while (stop := self._memory.find(b"\r\n\r\n", self._begin, self._end) + 4) > 3:
-            answer = _Answer()
+            answer = Head()
             parser = httptools.HttpResponseParser(answer)
             parser.feed_data(self._memory[self._begin : stop])
             self._begin = stop
@@ -215,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._end == HEAD_BYTES:
             raise ValueError("the head is too long")
 
-    def _begin_body(self, answer: _Answer, parser: httptools.HttpResponseParser) -> None:
+    def _begin_body(self, answer: Head, parser: httptools.HttpResponseParser) -> None:
         self._answer = answer
         if answer.length is None:
             self._phase, self._parser = _Phase.UNMEASURED, parser
@@ -229,15 +273,19 @@ class Connection(asyncio.BufferedProtocol):
         """What of the body came with the head."""
         if len(came) > self._left:
             raise ValueError("the answer is longer than it says")
-        self._room = _Room(min(self._owed, self._left))
+        self._room = Room(min(self._owed, self._left))
         self._room.view[: len(came)] = came
         self._held = len(came)
         self._left -= len(came)
 
     def _is_over(self) -> bool:
         """Whether the server has nothing to say now."""
-        resting = self._phase is _Phase.RESTING
-        return resting or (self._phase is _Phase.BODY and not self._left)
+        return self._phase is _Phase.RESTING or (self._is_whole() and not self._left)
+
+    def _is_whole(self) -> bool:
+        """Whether the answer has an end that is told, and not only that of the connection."""
+        told = self._phase is _Phase.UNMEASURED and self._answer.whole
+        return told or self._phase is _Phase.BODY
 
     def _is_due(self) -> bool:
         """Whether there is something to take: a whole chunk, the rest, what is held for long, or
@@ -293,65 +341,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is None:
             return
         now = self._loop.time()
-        in_head = self._phase is _Phase.HEAD
-        limit = self._first_byte_seconds if in_head else self._between_bytes_seconds
-        if now - self._silent_since >= limit:
-            self._fail(TimeoutError(f"nothing came for {limit:g} s"))
+        if self._full and self._takes_on():
+            self._silent_since = now
+        if now - self._silent_since >= self._limit_seconds:
+            self._fail(TimeoutError(f"nothing came for {self._limit_seconds:g} s"))
         elif now - self._waits_since >= self._tick_seconds:
             self._held_long = True
             if self._phase is _Phase.BODY and self._is_due():
                 self._wake()
 
+    def _takes_on(self) -> bool:
+        """Whether the other side has taken something of a request since we last looked."""
+        before, self._waiting_bytes = self._waiting_bytes, self._transport.get_write_buffer_size()
+        return self._waiting_bytes < before
+
     def _stop_clock(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class _Room:
-    """Memory to receive a chunk into. `BytesIO` gives its memory away as `bytes` without copying
-    it, which `bytearray` cannot; while a transport still holds a view of it, it copies."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._memory = BytesIO()
-        self._memory.seek(size_bytes - 1)
-        self._memory.write(b"\0")
-        self.view = self._memory.getbuffer()
-
-    def taken(self, size_bytes: int) -> bytes:
-        """The first bytes. The room is of no more use."""
-        self.view.release()
-        return self._memory.getvalue()[:size_bytes]
-
-
-class _Answer:
-    """What a head says, and the beginning of a body that has no length."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.version = ""
-        self.body = bytearray()
-        self.ended = False
-
-    @property
-    def length(self) -> int | None:
-        length = self.headers.get("content-length")
-        return int(length) if length and "transfer-encoding" not in self.headers else None
-
-    @property
-    def keeps(self) -> bool:
-        """Whether another request may follow on the connection."""
-        closes = "close" in self.headers.get("connection", "").lower()
-        return self.version == "1.1" and not closes
-
-    # --- what the parser calls ----------------------------------------------------------------
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.ended = True

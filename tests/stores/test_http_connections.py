@@ -16,9 +16,9 @@ import pytest
 import uvloop
 
 from soundkeep.digest import CHUNK_BYTES
-from soundkeep.stores import http_reading, http_receiving
-from soundkeep.stores.http_reading import Connections, Unreachable
-from soundkeep.stores.http_receiving import HEAD_BYTES, REFUSAL_BYTES, Connection, EndedEarly
+from soundkeep.stores import http_connections, http_exchange
+from soundkeep.stores.http_connections import Connections, Unreachable
+from soundkeep.stores.http_exchange import BEGINNING_BYTES, HEAD_BYTES, Connection, EndedEarly
 
 BODY = random.Random(0).randbytes(3 * CHUNK_BYTES + 17)
 BRIEF_SECONDS = 0.2
@@ -152,7 +152,7 @@ async def test_what_only_announces_an_answer_is_passed_over() -> None:
 async def test_a_body_that_trickles_is_given_as_it_comes_and_then_in_chunks_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_receiving, "HELD_SECONDS", 0.02)
+    monkeypatch.setattr(http_exchange, "HELD_SECONDS", 0.02)
     goes_on = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -259,7 +259,7 @@ async def test_who_is_cancelled_while_waiting_leaves_no_connection(says: bytes) 
 
 
 async def test_an_idle_connection_is_ended_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_reading, "IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(http_connections, "IDLE_SECONDS", 0.05)
     peer = Peer([measured(b"one")])
     async with at(peer) as connections:
         assert await pieces_of(connections) == [b"one"]
@@ -340,7 +340,7 @@ async def test_bodies_come_through_tls_as_they_come_without(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr(http_reading, "_trusting", lambda: trusting)
+    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting)
     long = BODY * 10
     peer = Peer(
         [measured(long), measured(b""), measured(long)[:-1]], ["goes on", "goes on", "ends"]
@@ -397,7 +397,7 @@ async def test_why_something_was_refused_is_read_in_whatever_form(says: bytes) -
     async with at(Peer([says], ["ends"])) as connections:
         answer = await connections.get("/x", {})
         assert answer.status == 503
-        assert await answer.refusal() == TEXT
+        assert await answer.beginning() == TEXT
         connections.release(answer)
 
 
@@ -405,8 +405,8 @@ async def test_of_an_answer_without_a_length_only_the_beginning_is_read() -> Non
     async with at(Peer([b"HTTP/1.1 200 OK\r\n\r\n" + BODY], ["ends"])) as connections:
         answer = await connections.get("/x", {})
         assert answer.content_length is None
-        beginning = await answer.refusal()
+        beginning = await answer.beginning()
         assert BODY.startswith(beginning)
-        assert REFUSAL_BYTES <= len(beginning) < len(BODY)
+        assert BEGINNING_BYTES <= len(beginning) < len(BODY)
         connections.release(answer)
         assert not answer.is_open

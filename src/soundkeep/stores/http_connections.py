@@ -1,7 +1,8 @@
-"""GET over connections that are kept for the next request to the same server.
+"""GET and PUT over connections that are kept for the next request to the same server.
 
-`http_receiving` is one such connection. Nothing is tried again here but a request on a kept one
-that its server had closed meanwhile. Faults are of `OSError`: `Unreachable`, and an answer's.
+`http_exchange` is one such connection. Nothing is tried again here but a request on a kept one
+that its server had closed meanwhile. Faults are of `OSError`: `Unreachable`, and an answer's; but
+for `SourceFailed`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 
-from soundkeep.stores.http_receiving import Connection
+from soundkeep.stores.http_bodies import Piece, Pieces
+from soundkeep.stores.http_exchange import Connection
 
 IDLE_SECONDS = 30  # a kept connection; servers close theirs after 60 s or more
 MOST_IDLE = 32
@@ -28,6 +31,14 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 class Unreachable(OSError):
     """No connection came about."""
+
+
+class SourceFailed(Exception):
+    """What should have been sent could not be had; `reason` says why."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Connections:
@@ -55,19 +66,34 @@ class Connections:
 
     async def get(self, path: str, headers: Mapping[str, str]) -> Connection:
         """The answer, its body still to be read. Give it back with `release`."""
-        request = self._request(path, headers)
-        connection = self._kept()
-        if connection is not None:
-            try:
-                await connection.ask(request)
-            except ConnectionError:
-                if connection.was_answered:
-                    raise
-            else:
-                return connection
-        connection = await self._connected()
-        await connection.ask(request)
-        return connection
+        request = self._request("GET", path, headers)
+        return await self._exchanged(lambda connection: connection.ask(request))
+
+    async def put(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        size_bytes: int,
+        opened: Pieces,
+        *,
+        answer_seconds: float,
+    ) -> Connection:
+        """As `get`, with a body of so many bytes, which is opened once for each attempt.
+
+        Between the last byte and the answer, `answer_seconds` may pass. Raises `SourceFailed`.
+        """
+        length = {"content-length": str(size_bytes)}
+        request = self._request("PUT", path, {**headers, **length})
+
+        async def exchange(connection: Connection) -> None:
+            async with aclosing(opened()) as pieces:
+                piece = await _next(pieces, connection)  # else a request would have no body
+                connection.begin(request, size_bytes)
+                while piece is not None and await connection.give(piece):
+                    piece = await _next(pieces, connection)
+            await connection.answered(answer_seconds)
+
+        return await self._exchanged(exchange)
 
     def release(self, connection: Connection) -> None:
         """Keeps it if its answer was read to the end, else ends it."""
@@ -88,8 +114,23 @@ class Connections:
             connection.end()
         self._idle.clear()
 
-    def _request(self, path: str, headers: Mapping[str, str]) -> bytes:
-        lines = [f"GET {path} HTTP/1.1", f"host: {self._host}"]
+    async def _exchanged(self, exchange: Callable[[Connection], Awaitable[None]]) -> Connection:
+        """The connection on which the exchange came about."""
+        connection = self._kept()
+        if connection is not None:
+            try:
+                await exchange(connection)
+            except ConnectionError:
+                if connection.was_answered:
+                    raise
+            else:
+                return connection
+        connection = await self._connected()
+        await exchange(connection)
+        return connection
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> bytes:
+        lines = [f"{method} {path} HTTP/1.1", f"host: {self._host}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         text = "\r\n".join((*lines, "", ""))
         if text.count("\n") != len(lines) + 1 or text.count("\r") != len(lines) + 1:
@@ -144,6 +185,18 @@ class Connections:
             made.close()
             raise
         return connection
+
+
+async def _next(pieces: AsyncGenerator[Piece, None], connection: Connection) -> Piece | None:
+    """What is to be sent next. The request is over if that cannot be had."""
+    try:
+        return await anext(pieces, None)
+    except Exception as error:
+        connection.end()
+        raise SourceFailed(error) from error
+    except BaseException:
+        connection.end()
+        raise
 
 
 def new_socket(address: Any) -> socket.socket:
