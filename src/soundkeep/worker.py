@@ -31,8 +31,6 @@ Pair = tuple[Chore, str]
 
 STOP_SECONDS = 5.0  # given to what runs when `settled` ends
 REPLAN_SECONDS = 5.0  # between looks at what is being drained
-IN_USE_SECONDS = 10.0  # between saying that this host's inbox is in use
-LAST_WORD_SECONDS = 2.0  # a catalog that is out holds up no end
 GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
 
 
@@ -45,7 +43,6 @@ class Worker:
         self._resident = resident
         self._catalog = house.keep.catalog
         self._settings = house.keep.settings.worker
-        self._inbox = house.keep.settings.inbox_name
         self._woken = asyncio.Event()
         self._running: dict[Pair, set[asyncio.Task[None]]] = defaultdict(set)
         self._is_claiming = False
@@ -77,7 +74,6 @@ class Worker:
             asyncio.create_task(self._house.listen(self._woken.set)),
         ]
         if self._resident:
-            self._tasks.append(asyncio.create_task(self._every(IN_USE_SECONDS, self._say_in_use)))
             self._tasks.append(asyncio.create_task(self._house.plans.work()))
             self._tasks.append(asyncio.create_task(self._once(self._house.scrubber.work)))
 
@@ -95,10 +91,6 @@ class Worker:
         if running:
             _, unfinished = await asyncio.wait(running, timeout=within_seconds)
             await _ended(list(unfinished))
-        if self._resident:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORD_SECONDS):
-                    await self._once(self._say_out_of_use)
 
     async def settle(self, within_seconds: float) -> bool:
         """Waits until nothing is due or running; answers whether that came about in time."""
@@ -194,12 +186,6 @@ class Worker:
         self._woken.set()
         if not task.cancelled() and (error := task.exception()):
             log.error("a chore's frame failed", chore=pair[0], store=pair[1], error=str(error))
-
-    async def _say_in_use(self) -> None:
-        await self._catalog.write(store_rows.note_in_use, self._inbox)
-
-    async def _say_out_of_use(self) -> None:
-        await self._catalog.write(store_rows.note_out_of_use, self._inbox)
 
     async def _probe(self) -> None:
         if await self._catalog.read(store_rows.out):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ledgers
-from soundkeep.catalog import copies, copy_work, moving, orphans, scrubs, tracks
+from soundkeep.catalog import claims, copies, copy_work, in_use, moving, orphans, scrubs, tracks
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
@@ -29,6 +29,7 @@ RULES = Rules(
     tuple(StoreRule(name, Layout(DEFAULT_LAYOUT)) for name in ("disk", "backup")),
 )
 LAW = Law(frozenset({"disk", "backup"}), min_copies=1, proof_age=DAY)
+HOLDER = claims.holder_name("there")
 BLOBS = [ledgers.make_blob(bytes([n]) * 9) for n in range(4)]
 
 
@@ -252,7 +253,7 @@ async def test_the_inbox_of_a_host_that_was_just_heard_of_is_not_forgotten(
 ) -> None:
     inbox, forgetter = "inbox@there", Forgetter(catalog, LAW, LAW.stores)
     await catalog.write(store_rows.ensure, inbox, "inbox")
-    await catalog.write(store_rows.note_in_use, inbox)
+    await catalog.write(in_use.note, inbox, HOLDER)
     for needed_too in (False, True):
         with pytest.raises(StoreNeeded, match="of that host was at work"):
             await forgetter.forget(inbox, needed_too=needed_too)
@@ -262,14 +263,37 @@ async def test_the_inbox_of_a_host_that_was_just_heard_of_is_not_forgotten(
     await catalog.write(lambda tx: tx.run(a_while_ago))
     await forgetter.forget(inbox)
     assert inbox not in await catalog.read(store_rows.known)
-    assert await catalog.read(store_rows.seconds_since_use, inbox) is None
+    assert await catalog.read(in_use.seconds_since, inbox) is None
 
 
 async def test_the_inbox_of_a_host_that_stopped_is_forgotten_at_once(catalog: Catalog) -> None:
     await catalog.write(store_rows.ensure, "inbox@there", "inbox")
-    await catalog.write(store_rows.note_in_use, "inbox@there")
-    await catalog.write(store_rows.note_out_of_use, "inbox@there")
+    await catalog.write(in_use.note, "inbox@there", HOLDER)
+    await catalog.write(in_use.note_end, "inbox@there", HOLDER)
     await Forgetter(catalog, LAW, LAW.stores).forget("inbox@there")
+
+
+async def test_one_process_of_a_host_that_ends_does_not_speak_for_the_others(
+    catalog: Catalog,
+) -> None:
+    inbox = "inbox@there"
+    await catalog.write(store_rows.ensure, inbox, "inbox")
+    for holder in (HOLDER, "there/1/another"):
+        await catalog.write(in_use.note, inbox, holder)
+    await catalog.write(in_use.note_end, inbox, HOLDER)
+    with pytest.raises(StoreNeeded, match="of that host was at work"):
+        await Forgetter(catalog, LAW, LAW.stores).forget(inbox)
+    await catalog.write(in_use.begin, inbox, HOLDER)  # the other one is no process of this machine
+    assert await catalog.read(in_use.seconds_since, inbox) is not None
+    await catalog.write(in_use.note_end, inbox, HOLDER)
+    await Forgetter(catalog, LAW, LAW.stores).forget(inbox)
+
+
+async def test_a_host_is_not_taken_for_another_whose_name_begins_alike(catalog: Catalog) -> None:
+    await catalog.write(store_rows.ensure, "inbox@there", "inbox")
+    await catalog.write(in_use.note, "inbox@there2", "there2/1/2")
+    await Forgetter(catalog, LAW, LAW.stores).forget("inbox@there")
+    assert await catalog.read(in_use.seconds_since, "inbox@there2") is not None
 
 
 async def test_a_host_that_comes_back_while_its_inbox_is_forgotten_keeps_it(
@@ -280,7 +304,7 @@ async def test_a_host_that_comes_back_while_its_inbox_is_forgotten_keeps_it(
     await catalog.write(ledgers.add_present, BLOBS[0], inbox)
 
     def while_it_comes_back(tx: Tx, *rest: Any) -> str | None:
-        store_rows.note_in_use(tx, inbox)
+        in_use.note(tx, inbox, HOLDER)
         return forget_page(tx, *rest)
 
     monkeypatch.setattr(forgetting, "_forget_page", while_it_comes_back)

@@ -51,14 +51,14 @@ def program(data: Path, **environ: str) -> Program:
 
 
 @contextmanager
-def serving(data: Path, **environ: str) -> Iterator[tuple[str, str]]:
+def serving(data: Path, *options: str, **environ: str) -> Iterator[tuple[str, str]]:
     """A server of its own; gives its URL and the admin key."""
     local = program(data, **environ)
     log = data.parent / "serve.log"
     with (
         log.open("wb") as errors,
         warm.Popen[bytes](
-            local.command("serve", "--port", 0),
+            local.command("serve", "--port", 0, *options),
             stdout=subprocess.PIPE,
             stderr=errors,
             env=local.environment(),

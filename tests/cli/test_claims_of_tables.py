@@ -60,6 +60,7 @@ def test_what_a_table_claims_is_read_and_nothing_of_others_is_overwritten(tmp_pa
     assert (failed["store"], failed["state"]) == ("cdn", "doubted")
     assert "claim_not_true" in failed["last_error"]
     assert "another sound lies at old/tune 1.wav in cdn" in failed["last_error"]
+    assert "`soundkeep sync t-1 --store cdn --delete`" in failed["last_error"]
     assert not run.json("check", fails=1)["passed"]
     assert (there / "tune 1.wav").read_bytes() == THEIRS
     assert run.json("show", "t-1")["cdn_url"] is None

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import ledgers
 from copies.bench import RULES, Bench, opened
 from reading.stage import noise
-from soundkeep.catalog import copies
+from soundkeep.catalog import copies, tracks
 from soundkeep.catalog.copies import Place
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.errors import NotFound
@@ -46,6 +47,7 @@ async def claimed(bench: Bench, there: bytes | None) -> Blob:
     await bench.stage.catalog.write(
         copies.claim_to_be_there, track.blob.digest, Place("one", KEY), KEY, "a table says so"
     )
+    await bench.stage.catalog.write(tracks.lies_at, track, "one", KEY)
     return track.blob
 
 
@@ -63,8 +65,36 @@ async def test_another_sound_at_a_claimed_key_stays_and_the_person_is_told(
     assert (copy.state, copy.verified_at) == (CopyState.DOUBTED, None)
     assert copy.last_error is not None
     assert copy.last_error.startswith("claim_not_true: another sound lies at old/tune.mp3 in one")
-    assert "soundkeep sync TRACK --store one --delete" in copy.last_error
+    assert copy.last_error.endswith(": `soundkeep sync sound --store one --delete`")
     assert await lies(bench) == OTHERS[how]
+
+
+async def test_the_person_is_told_of_every_track_that_is_claimed_to_lie_there_and_of_no_other(
+    bench: Bench,
+) -> None:
+    blob = await claimed(bench, OTHERS["that is empty"])
+    for name in ("likewise", "elsewhere"):
+        twin = ledgers.make_track(name, blob)
+        await bench.stage.catalog.write(ledgers.add_track, twin)
+        key = KEY if name == "likewise" else "old/other.mp3"
+        await bench.stage.catalog.write(tracks.lies_at, twin, "one", key)
+    assert not await bench.work(Chore.VERIFY, "one")
+    told = (await bench.copy(blob, "one")).last_error or ""
+    assert told.endswith(
+        "`soundkeep sync sound --store one --delete` and "
+        "`soundkeep sync likewise --store one --delete`"
+    )
+    assert "elsewhere" not in told
+
+
+async def test_a_claim_of_a_track_that_is_no_more_names_none(bench: Bench) -> None:
+    blob = await claimed(bench, OTHERS["that is empty"])
+    track = await bench.stage.catalog.read(tracks.find, "sound")
+    assert track is not None
+    await bench.stage.catalog.write(tracks.lies_no_more, track, "one")
+    assert not await bench.work(Chore.VERIFY, "one")
+    told = (await bench.copy(blob, "one")).last_error or ""
+    assert told.endswith("Move it away and this copy is written")
 
 
 async def test_once_the_other_sound_is_moved_away_the_copy_is_written(bench: Bench) -> None:

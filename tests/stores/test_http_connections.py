@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import random
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from servers.tls import new_certificate, speaking_for, trusting
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.stores import http_connections, http_exchange
 from soundkeep.stores.http_connections import Connections, Unreachable
@@ -320,27 +320,13 @@ async def test_nobody_there_is_told_apart() -> None:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with a key and a certificate for localhost that nobody has signed."""
-    file = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command = ["openssl", "req", *kind, *subject, "-keyout", str(file), "-out", f"{file}.crt"]
-    subprocess.run(command, check=True, capture_output=True)
-    file.write_bytes(file.read_bytes() + Path(f"{file}.crt").read_bytes())
-    return file
-
-
-def speaking_for(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return new_certificate(tmp_path_factory.mktemp("tls"))
 
 
 async def test_bodies_come_through_tls_as_they_come_without(
     certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting)
+    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
     long = BODY * 10
     peer = Peer(
         [measured(long), measured(b""), measured(long)[:-1]], ["goes on", "goes on", "ends"]

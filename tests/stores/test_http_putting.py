@@ -7,14 +7,17 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
+from servers.tls import new_certificate, speaking_for, trusting
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.stores import http_connections
 from soundkeep.stores.http_bodies import Piece, Pieces
@@ -67,12 +70,14 @@ class Taker:
 
 
 @asynccontextmanager
-async def at(taker: Taker, seconds: float = 30) -> AsyncIterator[Connections]:
+async def at(
+    taker: Taker, seconds: float = 30, secure: ssl.SSLContext | None = None
+) -> AsyncIterator[Connections]:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-    server = await asyncio.start_server(taker.serve, sock=listening)
+    server = await asyncio.start_server(taker.serve, sock=listening, ssl=secure)
     connections = Connections(
-        "http",
+        "https" if secure else "http",
         f"127.0.0.1:{listening.getsockname()[1]}",
         connect_seconds=10,
         first_byte_seconds=seconds,
@@ -223,6 +228,31 @@ async def test_no_more_is_read_of_a_source_than_the_server_has_room_for() -> Non
     assert taker.bodies == [source.body]
 
 
+async def test_bodies_go_through_tls_as_they_go_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = new_certificate(tmp_path)
+    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
+    goes_on = asyncio.Event()
+
+    async def later(reader: asyncio.StreamReader, _: asyncio.StreamWriter, size: int) -> bytes:
+        await goes_on.wait()
+        return await reader.readexactly(size)
+
+    source = Counting(BODY * 10)
+    taker = Taker(takes=[later])
+    async with at(taker, secure=speaking_for(certificate)) as connections:
+        putting = asyncio.create_task(put(connections, len(source.body), source))
+        await until(lambda: source.given > 0)
+        await asyncio.sleep(0.2)
+        assert source.given < len(source.body) // CHUNK_BYTES
+        goes_on.set()
+        assert await putting == (200, b"")
+        assert await put(connections, 3, Counting(b"abc")) == (200, b"")
+    assert taker.bodies == [source.body, b"abc"]
+    assert taker.connections == 1
+
+
 # --- servers that do otherwise --------------------------------------------------------------------
 
 
@@ -345,7 +375,9 @@ async def test_a_source_that_fails_at_once_makes_no_request() -> None:
     assert not taker.heads
 
 
-def test_all_this_holds_on_the_loop_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_this_holds_on_the_loop_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """uvloop, whose transports are not asyncio's."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         for size in (0, CHUNK_BYTES, len(BODY)):
@@ -355,6 +387,7 @@ def test_all_this_holds_on_the_loop_of_the_server(monkeypatch: pytest.MonkeyPatc
         for taken in (0, CHUNK_BYTES):
             runner.run(test_a_kept_connection_that_is_gone_costs_nobody_a_put(taken))
         runner.run(test_a_server_that_is_slow_and_steady_gets_everything(monkeypatch))
+        runner.run(test_bodies_go_through_tls_as_they_go_without(tmp_path, monkeypatch))
         runner.run(test_no_more_is_read_of_a_source_than_the_server_has_room_for())
         runner.run(test_a_server_that_takes_nothing_is_waited_for_so_long_and_no_longer())
         runner.run(test_who_is_cancelled_half_way_leaves_neither_source_nor_connection())

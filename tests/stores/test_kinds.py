@@ -245,6 +245,8 @@ def test_a_cloud_credential_goes_over_tls_or_stays_on_this_machine(at: dict[str,
 
 NODE = {"kind": "kubo", "url": "http://127.0.0.1:5001"}
 PINATA = {"kind": "pinata", "token": "env:PINATA_JWT"}
+PINS = {"kind": "pinning", "url": "https://api.pinata.cloud/psa", "token": "env:PINATA_JWT"}
+PRIVATE: dict[str, Any] = {"network": "private", "public": False, "gateways": []}
 
 
 def own(host: str) -> dict[str, str]:
@@ -279,6 +281,17 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
         (NODE, NODE | {"user": "ann", "password": "env:PINATA_JWT"}),  # a node has one set of pins
         (PINATA, PINATA | {"token": "env:PINATA_AGAIN"}),
         (PINATA, {"kind": "pinata_legacy", "token": "env:PINATA_JWT"}),
+        (PINATA, PINS),
+        (
+            PINS | {"url": "https://API.pinata.cloud:443/psa/"},
+            PINATA | {"token": "env:PINATA_AGAIN"},
+        ),
+        ({"kind": "pinata_legacy", "token": "env:PINATA_JWT"}, PINS),
+        (PINS, PINS),
+        (
+            PINATA | {"url": "https://proxy.example.org/pinata"},
+            PINS | {"url": "https://proxy.example.org/pinata/psa"},
+        ),
         (
             {"kind": "pinning", "url": "https://pins.example.org", "token": "env:PINATA_JWT"},
             {"kind": "pinning", "url": "https://pins.example.org:443", "token": "env:PINATA_AGAIN"},
@@ -299,12 +312,12 @@ def test_two_stores_in_one_account_of_ipfs_are_refused_by_name(
     [
         (NODE, NODE | {"url": "http://127.0.0.1:5002"}, {}),
         (PINATA, PINATA | {"token": "env:PINATA_OTHER"}, {}),
+        (PINATA, PINS | {"token": "env:PINATA_OTHER"}, {}),
+        (PINATA, PINS | {"url": "https://pins.example.org/psa"}, {}),
+        (PINATA, PINS | {"token": "env:NOT_SET"}, {}),
+        (PINS, PINATA | {"gateway": "https://ours.mypinata.cloud"}, PRIVATE),
         (PINATA | {"token": "env:NOT_SET"}, PINATA | {"token": "env:NOT_SET"}, {}),  # both are off
-        (
-            PINATA,
-            PINATA | {"gateway": "https://ours.mypinata.cloud"},
-            {"network": "private", "public": False, "gateways": []},
-        ),
+        (PINATA, PINATA | {"gateway": "https://ours.mypinata.cloud"}, PRIVATE),
     ],
 )
 def test_two_accounts_of_ipfs_or_two_networks_of_one_are_two_stores(

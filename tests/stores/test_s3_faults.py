@@ -11,7 +11,6 @@ import asyncio
 import random
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -46,6 +45,7 @@ from servers.quirky_s3 import (
     QuirkyS3,
     quirky_s3,
 )
+from servers.tls import new_certificate, speaking_for
 from soundkeep.errors import (
     Misconfigured,
     NotFound,
@@ -499,15 +499,7 @@ async def test_who_stops_waiting_leaves_nothing_open(bench: Bench) -> None:
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
     """Somebody who speaks TLS with a certificate of its own making."""
-    certificate = tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    subject = "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    files = ["-keyout", str(certificate), "-out", str(tmp_path / "public.pem")]
-    subprocess.run([*command.split(), *subject.split(), *files], check=True, capture_output=True)
-    both = certificate.read_text() + (tmp_path / "public.pem").read_text()
-    certificate.write_text(both)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context = speaking_for(new_certificate(tmp_path))
     listener = socket.create_server(("127.0.0.1", 0))
     thread = Thread(target=_greet_all, args=(listener, context))
     thread.start()

@@ -23,6 +23,7 @@ from soundkeep.build.ground import (
     rules_of,
 )
 from soundkeep.build.house import ASSEMBLING, House, concurrency_in
+from soundkeep.build.presence import present
 from soundkeep.build.speech import make_aside, make_generation, make_speeches
 from soundkeep.catalog import claims
 from soundkeep.catalog.copy_law import Law
@@ -70,6 +71,8 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
         for store in stores.values():
             closing.push_async_callback(store.close)
         outages = Outages(catalog, stores, _kinds(settings), settings.worker.probe_seconds)
+        holder = claims.holder_name(settings.host_name)
+        await closing.enter_async_context(present(catalog, settings.inbox_name, holder))
         await open_inbox(settings, catalog, stores[settings.inbox_name])
         await asyncio.gather(*(outages.admit(name) for name in settings.stores))
         rules = rules_of(settings, stores)  # by now they have told what they take
@@ -100,7 +103,7 @@ async def opened(settings: Settings) -> AsyncIterator[House]:
             outages=outages,
             rules=rules,
             fronts=fronts,
-            holder=claims.holder_name(settings.host_name),
+            holder=holder,
         )
         closing.push_async_callback(keep.copying)
         manners = InboxManners(settings.inbox.linger_seconds, settings.inbox.sweep_seconds)

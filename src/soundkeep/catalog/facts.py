@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.schema import facts, now
@@ -23,9 +23,12 @@ def values(tx: Tx, prefix: str) -> list[Any]:
     return [json.loads(value) for value in tx.run(found).scalars()]
 
 
-def age_seconds(tx: Tx, name: str) -> float | None:
-    """How long ago the value was written, by the database's clock; None if it never was."""
-    return tx.run(select(now() - facts.c.at).where(facts.c.name == name)).scalar_one_or_none()
+def least_age_seconds(tx: Tx, prefix: str) -> float | None:
+    """How long ago the last of the values was written whose names begin so, by the database's
+    clock; None if there are none."""
+    last = select(func.max(facts.c.at)).where(facts.c.name.startswith(prefix, autoescape=True))
+    age: float | None = tx.run(select(now() - last.scalar_subquery())).scalar_one()
+    return age
 
 
 def write(tx: Tx, name: str, value: Any) -> None:

@@ -10,7 +10,6 @@ import uuid
 
 from sqlalchemy import and_, bindparam, delete, select, update
 
-from soundkeep.catalog import facts
 from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import AnyRow
 from soundkeep.catalog.schema import now, stores
@@ -81,25 +80,6 @@ def take_draining(tx: Tx) -> frozenset[str]:
 def forget(tx: Tx, name: str) -> None:
     """The catalog never saw it."""
     tx.run(delete(stores).where(stores.c.name == name))
-
-
-def note_in_use(tx: Tx, inbox: str) -> None:
-    """A server or worker of the inbox's host is at work."""
-    facts.write(tx, _in_use(inbox), True)
-
-
-def note_out_of_use(tx: Tx, inbox: str) -> None:
-    """It has stopped. (If another one of that host works on, it says so again.)"""
-    facts.forget(tx, _in_use(inbox))
-
-
-def seconds_since_use(tx: Tx, inbox: str) -> float | None:
-    """How long ago a process of the inbox's host said that it is at work, if it did not stop."""
-    return facts.age_seconds(tx, _in_use(inbox))
-
-
-def _in_use(inbox: str) -> str:
-    return f"in use: {inbox}"
 
 
 def open_circuit(tx: Tx, name: str, error: SoundkeepError, probe_seconds: float) -> bool:

@@ -184,6 +184,11 @@ def lies_no_more(tx: Tx, track: Track, store: str) -> Track:
     return _lying(tx, track, {name: key for name, key in track.own_keys.items() if name != store})
 
 
+def lying_at(tx: Tx, digest: Digest, store: str, key: str) -> list[Track]:
+    """The tracks of this blob that have that key of their own in the store."""
+    return [track for track in naming(tx, digest) if track.own_keys.get(store) == key]
+
+
 def _lying(tx: Tx, track: Track, own_keys: Mapping[str, str]) -> Track:
     values = {"own_keys": json.dumps(own_keys), "revision": tracks.c.revision + 1}
     tx.run(update(tracks).where(tracks.c.id == track.id).values(**values))

@@ -146,8 +146,9 @@ def _say_unread(compared: Compared) -> None:
         complain(
             f"{name}: no orphan is removed while sidecars there ({compared.unread.count}) tell of"
             " what the catalog does not know: the sounds they tell of are among the orphans."
-            f" A new catalog reads them (`soundkeep rebuild --from {name}`, of a private store);"
-            " for this one, move away what is not wanted any more"
+            f" `soundkeep rebuild --from {name}` (of a private store) takes in what they tell of,"
+            " and changes nothing that the catalog knows. It names what it leaves: move away what"
+            " is not wanted any more"
         )
         for locator in compared.unread.named:
             say(f"  {locator}  was never read")

@@ -75,6 +75,8 @@ def _comparison_json(found: Comparison) -> dict[str, Any]:
         "compared": found.compared,
         "lost_count": found.loss_count,
         "lost": [{"kind": each.kind, "name": each.name, "why": each.why} for each in found.losses],
+        "unknown_count": found.unknown_count,
+        "unknown": [{"kind": each.kind, "name": each.name} for each in found.unknown],
     }
 
 
@@ -101,6 +103,11 @@ def _say_lost(document: dict[str, Any]) -> None:
     for lost in document["lost"][:SHOWN]:
         say(f"lost  {lost['kind']} {printable(lost['name'])}: {lost['why']}")
     _say_more(document["lost_count"])
+    if document["unknown_count"]:
+        say(f"{document['unknown_count']} are told of there that the catalog does not know")
+    for unknown in document["unknown"][:SHOWN]:
+        say(f"new   {unknown['kind']} {printable(unknown['name'])}")
+    _say_more(document["unknown_count"])
 
 
 def _say_more(number: int) -> None:

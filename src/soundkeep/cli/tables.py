@@ -190,11 +190,9 @@ class _Taking:
             raise several.exceptions[0] from None
 
     async def _take(self, line: Line, free: asyncio.Semaphore) -> None:
-        name = f"line {line.number}"
         tables = self._house.tables
         try:
             entry = self._mapped.entry(line)
-            name += f" ({entry.key or entry.id})" if entry.key or entry.id else ""
             folder = self._reading.folder
             if self._reading.dry_run:
                 became = await tables.look(entry, folder)
@@ -203,7 +201,7 @@ class _Taking:
         except ENDS_ALL:
             raise
         except SoundkeepError as error:
-            self._tally.refused[sentence(error)].append(name)
+            self._tally.refused[sentence(error)].append(self._mapped.name(line))
         else:
             self._tally.counts[became.value] += 1
         finally:

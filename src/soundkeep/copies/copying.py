@@ -7,17 +7,17 @@ back through our own chunk hashes. Nothing here touches a row that the caller ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from soundkeep.catalog import blobs, copies, copy_work
+from soundkeep.catalog import blobs, copies, copy_work, tracks
 from soundkeep.catalog.copy_work import Claimed
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import ClaimNotTrue, Corrupt, LeaseLost, NotFound, StoreError, Truncated
-from soundkeep.model import Blob, Copy, CopyState
+from soundkeep.model import Blob, Copy, CopyState, Track
 from soundkeep.reading.body import Body, Local
 from soundkeep.reading.reader import Reader
 from soundkeep.reading.trusted import check_file
@@ -133,11 +133,8 @@ class Copier:
     async def _check_may_write(self, store: Store, copy: Copy) -> None:
         """Raises `ClaimNotTrue`, `StoreError`."""
         if await self.is_anothers(store, copy):
-            raise ClaimNotTrue(
-                f"another sound lies at {lies_at(store, copy)} in {store.name}; it was left alone. "
-                "Move it away and this copy is written, or take the claim back, which leaves it: "
-                f"`soundkeep sync TRACK --store {store.name} --delete`"
-            )
+            claiming = await self._catalog.read(tracks.lying_at, copy.digest, copy.store, copy.key)
+            raise _claim_not_true(copy, lies_at(store, copy), claiming)
 
     async def is_anothers(self, store: Store, copy: Copy) -> bool:
         """Whether other bytes lie there that nobody here wrote: a copy that is only claimed, under
@@ -199,6 +196,18 @@ class Copier:
 
     async def _blob(self, copy: Copy) -> Blob:
         return (await self._catalog.read(_blob_and_copies, copy.digest))[0]
+
+
+def _claim_not_true(copy: Copy, locator: str, claiming: Sequence[Track]) -> ClaimNotTrue:
+    """What to do about it, for the tracks of which somebody said that they lie there."""
+    moved = "Move it away and this copy is written"
+    back = " and ".join(
+        f"`soundkeep sync {track.id} --store {copy.store} --delete`" for track in claiming
+    )
+    advice = f"{moved}, or take the claim back, which leaves it: {back}" if back else moved
+    return ClaimNotTrue(
+        f"another sound lies at {locator} in {copy.store}; it was left alone. {advice}"
+    )
 
 
 def _blob_and_copies(tx: Tx, digest: Digest) -> tuple[Blob, list[Copy]]:

@@ -1,4 +1,5 @@
-"""What a rebuild would bring back and what it would not: two catalogs, record by record.
+"""What a rebuild would bring back, what it would not, and what the store tells besides: two
+catalogs, record by record.
 
 One is the catalog in use, the other was just made from a store; neither is changed. Figures that
 rise with every listener are not compared: a sidecar has them as they were when it was written.
@@ -15,6 +16,7 @@ from soundkeep.catalog import segments, speeches, subjects
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record
 from soundkeep.copies.sidecar_form import FIELD, sidecar_bytes
+from soundkeep.copies.unread import sounds_of
 from soundkeep.model import Subject, SubjectKind
 
 PAGE = 500
@@ -38,21 +40,34 @@ class Comparison:
     compared: dict[str, int] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)  # the first of them
     loss_count: int = 0
+    unknown: list[Subject] = field(default_factory=list)  # to the catalog in use: the first of them
+    unknown_count: int = 0
 
     def lose(self, kind: str, name: str, why: str) -> None:
         self.loss_count += 1
         if len(self.losses) < REMEMBERED:
             self.losses.append(Loss(kind, name, why))
 
+    def find_unknown(self, subject: Subject) -> None:
+        self.unknown_count += 1
+        if len(self.unknown) < REMEMBERED:
+            self.unknown.append(subject)
+
 
 async def compare(live: Catalog, rebuilt: Catalog) -> Comparison:
-    """Everything that `live` has, looked up in `rebuilt`. Raises `CatalogUnavailable`."""
+    """Everything that `live` has, looked up in `rebuilt`, and tracks and segments the other way
+    round, but for those that were deleted. Raises `CatalogUnavailable`."""
     found = Comparison()
     for kind in SubjectKind:
         found.compared[f"{kind}s"] = 0
         async for page in _subjects(live, kind):
             found.compared[f"{kind}s"] += len(page)
             await _compare_page(live, rebuilt, page, found)
+        async for page in _subjects(rebuilt, kind):
+            known = await live.read(sounds_of, page)
+            for subject in page:
+                if subject not in known:
+                    found.find_unknown(subject)
     await _compare_speeches(live, rebuilt, found)
     return found
 

@@ -162,7 +162,6 @@ def _confirm(tx: Tx, claimed: Claimed, rules: Rules, is_anothers: bool = False) 
 
 def _claim_no_more(tx: Tx, copy: Copy) -> None:
     """Else the track, pushed there once more, would be written over what was left alone."""
-    for track in tracks.naming(tx, copy.digest):
-        if track.own_keys.get(copy.store) == copy.key:
-            left = tracks.lies_no_more(tx, track, copy.store)
-            sidecars.follow(tx, copy.digest, left.subject, left.revision)
+    for track in tracks.lying_at(tx, copy.digest, copy.store, copy.key):
+        left = tracks.lies_no_more(tx, track, copy.store)
+        sidecars.follow(tx, copy.digest, left.subject, left.revision)

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from soundkeep.catalog import blobs, copies, copy_law, facts, orphans, scrubs, sidecars, tracks
+from soundkeep.catalog import (
+    blobs,
+    copies,
+    copy_law,
+    facts,
+    in_use,
+    orphans,
+    scrubs,
+    sidecars,
+    tracks,
+)
 from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copy_law import Law
 from soundkeep.catalog.database import Catalog, Tx
@@ -20,7 +30,7 @@ from soundkeep.model import Copy, CopyState, Track, Wish
 PAGE_COPIES = 200
 MOST_NAMED = 100
 MOST_PASSES = 5  # while others go on writing there
-ALIVE_SECONDS = 60.0  # since a host was last heard of; a worker says something far more often
+ALIVE_SECONDS = 60.0  # since a host was last heard of; each process says something far more often
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +112,11 @@ class Forgetter:
 
 def _refuse_if_at_work(tx: Tx, name: str) -> None:
     """Asked again wherever rows go: a host may have come back meanwhile."""
-    seconds = store_rows.seconds_since_use(tx, name)
+    seconds = in_use.seconds_since(tx, name)
     if seconds is not None and seconds < ALIVE_SECONDS:
         raise StoreNeeded(
-            f"{name} is in use: {seconds:.0f} s ago a server or worker of that host was at "
-            f"work. Stop it; if it died, try again in {ALIVE_SECONDS:.0f} s"
+            f"{name} is in use: {seconds:.0f} s ago a server, worker or command of that host "
+            f"was at work. Stop it; if it died, try again in {ALIVE_SECONDS:.0f} s"
         )
 
 
@@ -166,6 +176,6 @@ def _forget_store(tx: Tx, name: str) -> bool:
     scrubs.forget(tx, name)
     orphans.forget_store(tx, name)
     facts.forget_all(tx, copies.waiting_in(name))
-    store_rows.note_out_of_use(tx, name)
+    in_use.forget_all(tx, name)
     store_rows.forget(tx, name)
     return True

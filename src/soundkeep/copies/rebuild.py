@@ -1,4 +1,5 @@
-"""Makes a catalog anew from one store: from the sidecars there, and the sounds beside them.
+"""Makes a catalog anew from one store: from the sidecars there, and the sounds beside them; or
+takes in what a catalog that lives, such as one restored from an older backup, does not know.
 
 Nothing else is needed, and nothing is believed that a sound does not prove: each is read once, in
 pieces, and taken only if its digest is the one that its sidecar names. What is taken is a row with
@@ -6,6 +7,9 @@ a proven copy in that store, and placement wants the others'; whatever cannot be
 it is and said so. Sidecars are taken one by one, each in a transaction of its own, so a rebuild
 that was broken off goes on where it was, and one that is repeated changes nothing. Memory does not
 grow with the store.
+
+Of a catalog that lives the store must be its own, by the marker. What it knows of tracks, speech
+and segments is never changed, and what was deleted there stays deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +20,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
-from soundkeep.catalog import blobs, copies, facts, restoring, sidecar_work, tracks
+from soundkeep.catalog import (
+    blobs,
+    copies,
+    facts,
+    orphans,
+    restoring,
+    sidecar_work,
+    subjects,
+    tracks,
+)
+from soundkeep.catalog import stores as store_rows
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.subjects import Record, TrackRecord
@@ -68,22 +82,28 @@ class Rebuild:
         self._rules = rules
         self._reading = SidecarReading()
         self._turns = WeakValueDictionary[str, asyncio.Lock]()  # of those in hand, by their sounds
+        self._lives = False  # the catalog was not lost: `check` finds out
         self.tally = Tally()
 
     async def check(self) -> None:
-        """Raises `Conflict` if the catalog has tracks that the store does not tell of alike, unless
-        a rebuild made them: then it is not the catalog that was lost."""
-        if await self._catalog.read(facts.read, FACT) is None:
-            async with aclosing(_all_tracks(self._catalog)) as known:
-                async for track in known:
-                    await self._check_alike(track)
+        """Raises `Conflict` if the catalog has tracks and neither did a rebuild make them, nor is
+        the store its own, nor does the store tell of each alike: two catalogs are not mixed."""
+        if await self._catalog.read(facts.read, FACT) is not None:
+            return
+        async with aclosing(_all_tracks(self._catalog)) as known:
+            async for track in known:
+                self._lives = self._lives or await self._is_own()
+                if self._lives:
+                    return
+                await self._check_alike(track)
 
     async def run(self, done: Callable[[], object]) -> Tally:
         """Takes everything that can be taken; calls `done` after each sidecar.
 
         Raises what keeps the store from being listed, `CatalogUnavailable` and `DiskFull`.
         """
-        await self._catalog.write(facts.write, FACT, {"from": self._store.name})
+        if not self._lives:
+            await self._catalog.write(facts.write, FACT, {"from": self._store.name})
         await each_of(self._sidecars(), self._take, done)
         return self.tally
 
@@ -98,6 +118,13 @@ class Rebuild:
                 if key is not None and any(layout.could_make(key) for layout in layouts):
                     yield key
 
+    async def _is_own(self) -> bool:
+        """Whether the store holds the marker that the catalog remembers of it."""
+        known = (await self._catalog.read(store_rows.known)).get(self._store.name)
+        if known is None or not known.marked or not self._store.caps.marks:
+            return False
+        return await self._store.read_marker() == known.store_id
+
     async def _check_alike(self, track: Track) -> None:
         key = self._rule.sidecar_key(track)
         assert key is not None
@@ -109,7 +136,8 @@ class Rebuild:
         if not alike:
             raise Conflict(
                 f"the catalog has tracks, and {self._store.name} does not tell the same of "
-                f"{track.id}: a rebuild wants an empty catalog, or one that a rebuild began"
+                f"{track.id}: a rebuild wants an empty catalog, one that a rebuild began, or a "
+                "store that holds this catalog's marker"
             )
 
     # --- taking -----------------------------------------------------------------------------
@@ -131,7 +159,9 @@ class Rebuild:
                 here = self._found(parsed.form.key)
                 is_ours = sidecar_bytes(record, here.place.key, public=False) == data
                 beside = self._found(key) if is_ours else None
-                is_new = await self._catalog.write(_write, record, here, beside, self._rules)
+                is_new = await self._catalog.write(
+                    _write, record, here, beside, self._rules, lives=self._lives
+                )
         counted = self.tally.taken if is_new else self.tally.there
         counted[record.subject.kind] += 1
 
@@ -206,29 +236,47 @@ def _proven(tx: Tx, digest: Digest, place: Place) -> Blob | None:
     return blob if any(copy.state is CopyState.PRESENT for copy in here) else None
 
 
-def _write(tx: Tx, record: Record, sound: _Found, sidecar: _Found | None, rules: Rules) -> bool:
+def _write(
+    tx: Tx, record: Record, sound: _Found, sidecar: _Found | None, rules: Rules, *, lives: bool
+) -> bool:
     """Takes what a sidecar tells of, with the copy that was found; answers whether it is new.
 
-    `sidecar` is where it lies, if it is as we would write it. Raises `Conflict`, `IdTaken`,
-    `PathTaken`.
+    `sidecar` is where it lies, if it is as we would write it; of a catalog that `lives` only what
+    is new is taken. Raises `Conflict`, `IdTaken`, `PathTaken`.
     """
     blobs.ensure(tx, record.blob)
     if isinstance(record, TrackRecord):
-        is_new = _write_track(tx, record)
+        is_new = _write_track(tx, record, lives=lives)
     else:
         is_new = restoring.add_segment(tx, record)
+    if lives and not is_new:
+        _check_not_later(tx, record)
     record_read(tx, record.blob, sound.place, sound.locator)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
+    orphans.forget(tx, sound.place.store, sound.locator)
     if sidecar is not None:
         beside = sidecar.place
+        orphans.forget(tx, beside.store, sidecar.locator)
         sidecar_work.found_written(tx, beside.store, beside.key, sidecar.locator, record.revision)
     return is_new
 
 
-def _write_track(tx: Tx, record: TrackRecord) -> bool:
+def _write_track(tx: Tx, record: TrackRecord, *, lives: bool) -> bool:
     is_new = restoring.add_track(tx, record.track)
+    if lives and not is_new:
+        return False
     for each in record.speeches:
         restoring.add_speech(tx, each, record.track)
     if record.rendition_of is not None:
         restoring.add_rendition(tx, record.rendition_of, record.track.id)
     return is_new
+
+
+def _check_not_later(tx: Tx, record: Record) -> None:
+    """Raises `Conflict` if the sidecar tells of changes that the catalog does not know."""
+    known = subjects.find_all(tx, [record.subject])[record.subject]
+    if record.revision > known.revision:
+        raise Conflict(
+            f"it tells of the {record.subject.kind} as it was later (revision {record.revision}) "
+            f"than the catalog knows it (revision {known.revision}), which is not changed"
+        )

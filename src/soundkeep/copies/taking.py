@@ -18,7 +18,7 @@ from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.copies.copying import READ_BACK
 from soundkeep.errors import CatalogUnavailable, Conflict, DiskFull, SoundkeepError, TooLarge
-from soundkeep.model import Blob, Wish
+from soundkeep.model import Blob, CopyState, Wish
 from soundkeep.stores.interface import Store
 
 AT_ONCE = 8  # objects in hand
@@ -122,9 +122,11 @@ def is_recorded(tx: Tx, blob: Blob, place: Place) -> bool:
 
 def record_read(tx: Tx, blob: Blob, place: Place, locator: str) -> None:
     """Records the copy that was just read there; one that was to be made there is made. Raises
-    `Conflict`."""
+    `Conflict`, also for one that is just being removed: it proves nothing any more."""
     for copy in copies.of_blob(tx, blob.digest):
         if (copy.store, copy.key) == (place.store, place.key):
+            if copy.state is CopyState.UNWANTED:
+                raise Conflict(f"the sound at {place.key} is just being removed")
             copy_work.note_found(tx, copy, locator=locator, verified=READ_BACK)
             return
     if not copies.unknown_keys(tx, place.store, [place.key]):

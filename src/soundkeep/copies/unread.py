@@ -33,8 +33,21 @@ async def unread_among(
     asked = {locator: subject for locator, subject in told.items() if subject is not None}
     if not asked:
         return []
-    known = await catalog.read(_sounds, set(asked.values()))
+    known = await catalog.read(sounds_of, set(asked.values()))
     return [locator for locator in asked if not await _is_read(store, locator, asked, known)]
+
+
+def sounds_of(tx: Tx, asked: Collection[Subject]) -> dict[Subject, Digest | None]:
+    """The sound of each that the catalog knows, None of one that was deleted."""
+    found = subjects.find_all(tx, list(asked))
+    sounds: dict[Subject, Digest | None] = {
+        subject: record.blob.digest for subject, record in found.items()
+    }
+    for subject in asked:
+        is_track = subject.kind is SubjectKind.TRACK
+        if subject not in sounds and is_track and tracks.tombstone(tx, subject.name):
+            sounds[subject] = None
+    return sounds
 
 
 async def _is_read(
@@ -77,16 +90,3 @@ async def _digest_told(store: Store, locator: str) -> str | None:
     except (NotFound, TooLarge, msgspec.DecodeError, RecursionError):
         return None
     return told.soundkeep.digest
-
-
-def _sounds(tx: Tx, asked: Collection[Subject]) -> dict[Subject, Digest | None]:
-    """The sound of each that the catalog knows, None of one that was deleted."""
-    found = subjects.find_all(tx, list(asked))
-    sounds: dict[Subject, Digest | None] = {
-        subject: record.blob.digest for subject, record in found.items()
-    }
-    for subject in asked:
-        is_track = subject.kind is SubjectKind.TRACK
-        if subject not in sounds and is_track and tracks.tombstone(tx, subject.name):
-            sounds[subject] = None
-    return sounds

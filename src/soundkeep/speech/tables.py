@@ -145,6 +145,12 @@ class Mapped:
         if not any(self._columns[name] for name in ("key", "text", "id")):
             raise SettingsError("say by --map which column is the key, the text or the id")
 
+    def name(self, line: Line) -> str:
+        """How a person finds the line, whatever else it says: the lines of a database have no
+        order that lasts."""
+        said = self._text(line, "key") or self._text(line, "id")
+        return f"line {line.number}" + (f" ({said[:MAX_KEY_CHARS]})" if said else "")
+
     def entry(self, line: Line) -> Entry:
         """What the line says. Raises `BadInput`."""
         metadata = _metadata(self._first(line, "metadata"))

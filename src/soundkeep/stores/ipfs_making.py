@@ -28,6 +28,7 @@ from soundkeep.stores.ipfs import IpfsStore
 from soundkeep.stores.ipfs_providers import Kubo, Pinata, PinataLegacy, PinningService, Provider
 from soundkeep.stores.ipfs_reading import Gateway, Node, PinataGateway, Reader
 
+PINATA_PINNING = "/psa"  # where its Pinning Service API lies, below the address of its own
 WAITS_FOR_ANSWERS = 0.8  # of the time for a put; the rest is for connecting and pauses
 
 
@@ -66,7 +67,7 @@ def accounts(settings: IpfsStoreSettings) -> frozenset[object]:
 
 def _account(network: str, provider: ProviderSettings) -> object:
     """None if it is off. A node has one set of pins, whoever asks; Pinata has one for each network
-    of an account, whichever of its two APIs is asked."""
+    of an account, whichever of its three APIs is asked."""
     headers = _credential(provider)
     if headers is None:
         return None
@@ -79,7 +80,11 @@ def _account(network: str, provider: ProviderSettings) -> object:
         case PinataLegacySettings():
             return "pinata", "public", url, credential
         case PinningServiceSettings():
-            return "pinning", url, credential
+            scheme, host, port, path = url
+            if not path.endswith(PINATA_PINNING):
+                return "pinning", url, credential
+            pinata = (scheme, host, port, path.removesuffix(PINATA_PINNING))
+            return "pinata", "public", pinata, credential
 
 
 def _one_spelling(url: str) -> tuple[str, str, int, str]:
