@@ -50,7 +50,7 @@ test: lint ## Check the form, the types and every promise (TESTS=tests/stores fo
 
 drill: $(READY_TO_TEST) ## Run the long forms: hundreds of kills and faults
 	@scripts/bring-nginx
-	@$(PYTHON) -m pytest -m drill -o faulthandler_timeout=1800 $(TESTS)
+	@COLD_STARTS=1 $(PYTHON) -m pytest -m drill -o faulthandler_timeout=1800 $(TESTS)
 
 bench: $(READY_TO_TEST) ## Measure against nginx and others: seven rounds each, with gates
 	@scripts/bring-nginx

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import migrations
 from servers.fake_provider import Fake, running
 from servers.postgres import Postgres, running_postgres
 from servers.rclone_s3 import running_rclone
@@ -20,10 +21,17 @@ settings.register_profile("shared", deadline=None, suppress_health_check=[Health
 settings.load_profile("shared")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _catalogs() -> Iterator[None]:
+    """An empty one is brought up to date as the first was."""
+    with migrations.said_again():
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for the whole run, started when a test first needs it."""
-    with running_postgres() as server:
+    with running_postgres(is_hasty=True) as server:
         yield server
 
 

@@ -67,3 +67,9 @@ def want(tx: Tx, blob: Blob, *stores: str) -> None:
 
 async def states(catalog: Catalog, blob: Blob) -> dict[str, CopyState]:
     return {copy.store: copy.state for copy in await catalog.read(copies.of_blob, blob.digest)}
+
+
+def somebody_waits(tx: Tx) -> bool:
+    """Whether a transaction of this PostgreSQL waits for what another holds."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    return bool(tx.connection.exec_driver_sql(waiting).scalar_one())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledgers import add_track, make_blob, make_track, opened
+from ledgers import add_track, make_blob, make_track, opened, somebody_waits
 from soundkeep.catalog import facts, stores, tracks
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.copies.draining import drain
@@ -81,18 +81,13 @@ async def test_a_drain_waits_for_one_that_has_just_begun_elsewhere(postgres_url:
         assert await asyncio.to_thread(began.wait, 20)
         late = asyncio.create_task(second.write(drain, "backup", OF_TWO))
         async with asyncio.timeout(20):
-            while not (late.done() or await second.read(_somebody_waits)):
+            while not (late.done() or await second.read(somebody_waits)):
                 await asyncio.sleep(0.01)
         may_end.set()
         await slow
         with pytest.raises(StoreNeeded, match="without backup"):
             await late
         assert await first.read(stores.draining) == {"disk"}
-
-
-def _somebody_waits(tx: Tx) -> bool:
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    return bool(tx.connection.exec_driver_sql(waiting).scalar_one())
 
 
 async def test_a_track_deleted_by_many_at_once_gives_each_the_receipt(catalog: Catalog) -> None:

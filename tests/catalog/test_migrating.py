@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
+import migrations
 from ledgers import opened
+from servers.postgres import Postgres
+from soundkeep.catalog import migrating
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.catalog.migrating import HEAD, migrate
 from soundkeep.catalog.schema import metadata
 from soundkeep.errors import CatalogUnavailable
+
+
+@pytest.fixture(autouse=True)
+def by_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrating, "_upgrade", migrations.by_alembic)
 
 
 async def test_many_may_migrate_at_the_same_moment(database_url: str) -> None:
@@ -27,6 +37,33 @@ async def test_many_may_migrate_at_the_same_moment(database_url: str) -> None:
         assert counts == [0, 0, 0, 0]
     finally:
         await asyncio.gather(*(catalog.close() for catalog in catalogs))
+
+
+async def test_what_other_tests_say_again_makes_the_same_catalog(
+    database_url: str, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "_upgrade", migrations.again({}))
+    async with opened(database_url) as catalog:
+        first = await catalog.read(described)
+    monkeypatch.setattr(migrations, "by_alembic", None)
+    with postgres.fresh_database() as url:
+        second = url if database_url.startswith("postgresql") else f"sqlite:///{tmp_path / 'b'}"
+        async with opened(second) as catalog:
+            assert await catalog.read(described) == first
+            assert await catalog.read(lambda tx: differences(tx.connection)) == []
+
+
+def described(tx: Tx) -> str:
+    """All that the database itself tells of its tables."""
+    inspector = inspect(tx.connection)
+    asked = ("columns", "pk_constraint", "foreign_keys", "unique_constraints", "check_constraints")
+    tables = {
+        (what, name): getattr(inspector, f"get_{what}")(name)
+        for name in inspector.get_table_names()
+        for what in (*asked, "indexes")
+    }
+    revision = tx.connection.exec_driver_sql("SELECT * FROM alembic_version").all()
+    return json.dumps([list(tables.items()), [list(row) for row in revision]], default=str)
 
 
 async def test_who_starts_waits_for_one_who_writes_already(sqlite_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import update
 
-from ledgers import make_blob, opened
+from ledgers import make_blob, opened, somebody_waits
 from soundkeep.answers import Removal
 from soundkeep.catalog import (
     blobs,
@@ -167,6 +168,33 @@ async def test_a_second_track_with_the_same_sound_need_not_wait(catalog: Catalog
         ("disk", "one"): SidecarState.WRITTEN,
         ("disk", "two"): SidecarState.DUE,
     }
+
+
+async def test_a_track_that_is_named_while_its_sound_comes_is_not_left_waiting(
+    postgres_url: str,
+) -> None:
+    """Two processes: one has proven the copy and not committed when the other names it."""
+    async with opened(postgres_url) as first, opened(postgres_url) as second:
+        await upload(first, "one")
+        [claimed] = await first.write(
+            copy_work.claim, Chore.COPY, "disk", holder="h/1/1", limit=9, lease_seconds=LEASE
+        )
+        proven, may_end = threading.Event(), threading.Event()
+
+        def prove_slowly(tx: Tx) -> None:
+            copy_work.prove(tx, claimed, locator=claimed.copy.key, verified="read back")
+            proven.set()
+            assert may_end.wait(20)
+
+        proving = asyncio.create_task(first.write(prove_slowly))
+        assert await asyncio.to_thread(proven.wait, 20)
+        naming = asyncio.create_task(upload(second, "two"))
+        async with asyncio.timeout(20):
+            while not (naming.done() or await second.read(somebody_waits)):
+                await asyncio.sleep(0.01)
+        may_end.set()
+        await asyncio.gather(proving, naming)
+        assert set((await states(first)).values()) == {SidecarState.DUE}
 
 
 async def test_in_a_store_of_one_copy_for_each_track_each_sidecar_waits_for_its_own(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from servers import warm
+
 SECONDS = 60
 
 
@@ -35,14 +37,7 @@ class Program:
         self, *words: object, given: bytes | None = None, fails: int = 0
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs a verb and expects its exit code. There is never a traceback."""
-        done = subprocess.run(
-            self.command(*words),
-            input=given,
-            capture_output=True,
-            timeout=SECONDS,
-            env=self.environment(),
-            check=False,
-        )
+        done = warm.run(self.command(*words), given, SECONDS, self.environment())
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         assert done.returncode == fails, (done.stdout + done.stderr).decode()
         return done
@@ -62,7 +57,7 @@ def serving(data: Path, *options: str, **environ: str) -> Iterator[tuple[str, st
     log = data.parent / "serve.log"
     with (
         log.open("wb") as errors,
-        subprocess.Popen(
+        warm.Popen[bytes](
             local.command("serve", "--port", 0, *options),
             stdout=subprocess.PIPE,
             stderr=errors,

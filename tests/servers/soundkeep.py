@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from servers import warm
+
 START_SECONDS = 40
 KEY = "a-key-for-tests-only"
 
@@ -48,7 +50,7 @@ class Server:
         self.said: list[str] = []
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
+        self.process = warm.Popen[str](
             [sys.executable, *self.program, "serve", "--port", "0"],
             env=self.environment,
             stdin=subprocess.DEVNULL,

@@ -12,14 +12,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from http.client import IncompleteRead
 from typing import Any
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from botocore.session import get_session
+from botocore.session import Session, get_session
 
 from servers import sigv4
 from servers.quirky_s3 import (
@@ -94,7 +94,7 @@ def client(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    return get_session().create_client(
+    return session().create_client(
         "s3",
         region_name=region,
         endpoint_url=server.url,
@@ -102,6 +102,12 @@ def client(
         aws_secret_access_key=secret,
         config=config,
     )
+
+
+@cache
+def session() -> Session:
+    """One for all: it reads what botocore knows of S3 for most of a second."""
+    return get_session()
 
 
 def get(s3: Any, key: str = KEY, **more: Any) -> bytes:

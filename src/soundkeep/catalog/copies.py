@@ -39,6 +39,12 @@ class Place:
 
 # Made once: building a statement costs more than running it.
 _OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
+_TAKE_STATES = (
+    select(copies.c.store, copies.c.key, copies.c.state)
+    .where(copies.c.digest == bindparam("raw"))
+    .order_by(copies.c.id)
+    .with_for_update(read=True)
+)
 _RECORD_DUE = insert(copies).values(since=now(), due_at=now())
 _RECORD_PRESENT = (
     insert(copies)
@@ -75,6 +81,16 @@ def of_blobs(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Copy]]:
         copy = copy_of(row)
         found.setdefault(copy.digest, []).append(copy)
     return found
+
+
+def been_present(tx: Tx, digest: Digest) -> frozenset[Place]:
+    """Where a blob's sound came, and nobody has found it gone. Until the transaction ends, whoever
+    proves that another came waits: else neither would see what the other asks for."""
+    return frozenset(
+        Place(row.store, row.key)
+        for row in tx.run(_TAKE_STATES, {"raw": digest.raw})
+        if row.state in (CopyState.PRESENT.value, CopyState.DOUBTED.value)
+    )
 
 
 def missing(tx: Tx, limit: int) -> list[Copy]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from soundkeep.catalog import sidecars
+from soundkeep.catalog import copies, sidecars
 from soundkeep.catalog.copies import Place
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.sidecars import SidecarPlace
 from soundkeep.copies.placement import Rules, may_lie, place_sidecars
-from soundkeep.model import Blob, Copy, CopyState, Name, Sidecar, Subject, Wish
+from soundkeep.model import Blob, Copy, Name, Sidecar, Subject, Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,9 @@ def abandon(tx: Tx, blob: Blob) -> None:
 
 
 def _want(tx: Tx, blob: Blob, places: Collection[SidecarPlace], held: Collection[Copy]) -> None:
-    sounds = {(copy.store, copy.key) for copy in held if _has_been_present(copy)}
-    writable = {place for place in places if (place.store, place.audio_key) in sounds}
+    # Not as `held` has it: a sound may have come since that was read.
+    sounds = copies.been_present(tx, blob.digest) if held and places else ()
+    writable = {place for place in places if Place(place.store, place.audio_key) in sounds}
     sidecars.want(tx, blob.digest, places, writable)
 
 
@@ -107,10 +108,6 @@ def _allowed_no_more(
 
 def _subjects(names: Collection[Name]) -> set[Subject]:
     return {name.subject for name in names if name.subject is not None}
-
-
-def _has_been_present(copy: Copy) -> bool:
-    return copy.state in (CopyState.PRESENT, CopyState.DOUBTED)
 
 
 def _staying(current: list[Sidecar]) -> list[Sidecar]:

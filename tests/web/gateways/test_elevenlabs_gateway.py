@@ -20,7 +20,7 @@ from soundkeep.audio.sniff import sniff
 NUMBERS = itertools.count(1)
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
 MODEL = "eleven_multilingual_v2"
-LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 40
+LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 14
 
 
 def fresh_text(words: str = "Nobody has told this before: number") -> str:

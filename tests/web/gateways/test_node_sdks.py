@@ -24,7 +24,7 @@ PACKAGES = ROOT / ".cache" / "node-sdks" / "node_modules"
 NUMBERS = itertools.count(1)
 RACHEL = "21m00Tcm4TlvDq8ikWAM"
 MODEL = "eleven_multilingual_v2"
-LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 40
+LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 14
 ENDS_WITHIN_SECONDS = 60
 
 

@@ -19,7 +19,7 @@ from servers.soundkeep import KEY, Server, eventually
 from soundkeep.audio.sniff import sniff
 
 NUMBERS = itertools.count(1)
-LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 40
+LONG = "A long tale goes on and on, sentence after sentence, and nobody minds. " * 14
 
 OFFLINE_HUMS = {"model": "offline", "voice": "en-us", "instructions": "Hum."}
 
