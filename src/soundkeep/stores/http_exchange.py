@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -22,14 +21,12 @@ from typing import Any
 import httptools
 
 from soundkeep.digest import CHUNK_BYTES
-from soundkeep.stores.http_parts import Head, Room
+from soundkeep.stores.http_parts import Head, Room, acknowledged_by_peer
 
 HEAD_BYTES = 16 * 1024
 BEGINNING_BYTES = 16 * 1024  # as much is read of an answer that is no sound
 HELD_SECONDS = 1.0  # what came of a chunk is passed on then, also if it is not whole
 SENT_AHEAD_BYTES = 2 * CHUNK_BYTES  # of a request's body, that the system has not taken yet
-
-BYTES_ACKED = slice(120, 128)  # in the `tcp_info` of Linux: `tcpi_bytes_acked`
 
 _ROOM_FOR_NOTHING = bytearray(1)
 
@@ -356,7 +353,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiter is None:
             return
         now = self._loop.time()
-        if self._phase is _Phase.HEAD and self._takes_on():
+        if self._has_body and self._phase is _Phase.HEAD and self._takes_on():
             self._silent_since = now
         if now - self._silent_since >= self._limit_seconds:
             self._fail(TimeoutError(f"nothing came for {self._limit_seconds:g} s"))
@@ -373,19 +370,10 @@ class Connection(asyncio.BufferedProtocol):
         """
         waiting, acknowledged = self._waiting_bytes, self._acknowledged_bytes
         self._waiting_bytes = self._transport.get_write_buffer_size()
-        self._acknowledged_bytes = _acknowledged_by_peer(self._socket)
+        self._acknowledged_bytes = acknowledged_by_peer(self._socket)
         return self._waiting_bytes < waiting or self._acknowledged_bytes > acknowledged
 
     def _stop_clock(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _acknowledged_by_peer(connected: socket.socket) -> int:
-    """How many bytes, since it was connected; 0 if it is closed, or the system does not tell."""
-    try:
-        told = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.stop)
-    except OSError:  # through TLS a socket is closed a moment before we hear of it
-        return 0
-    return int.from_bytes(told[BYTES_ACKED], sys.byteorder)
