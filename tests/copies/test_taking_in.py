@@ -20,10 +20,12 @@ from soundkeep.catalog import copies, facts, segments, sidecars, tracks
 from soundkeep.catalog import orphans as orphan_rows
 from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import copies as copies_table
-from soundkeep.copies import rebuild
+from soundkeep.catalog.schema import sidecars as sidecars_table
+from soundkeep.copies import rebuild, syncing
 from soundkeep.copies.drill import compare
 from soundkeep.copies.marking import admit
 from soundkeep.copies.rebuild import Tally
+from soundkeep.copies.syncing import Operation, Order
 from soundkeep.errors import Conflict
 from soundkeep.intake import recording
 from soundkeep.model import CopyState, SidecarState
@@ -128,6 +130,26 @@ async def test_a_track_that_was_deleted_does_not_come_back(lost: Lost, tmp_path:
         [left] = (await take_in(older)).left
         assert left.why == "the track known was deleted here"
         assert await older.empty.read(tracks.find, "known") is None
+
+
+async def test_what_was_withdrawn_from_the_store_does_not_come_back_there(
+    lost: Lost, tmp_path: Path
+) -> None:
+    """Its removal was confirmed, and sound and sidecar came back with a disk."""
+    async with restored(lost, tmp_path) as older:
+        [disk] = (rule for rule in RULES.stores if rule.name == "disk")
+        order = Order(Operation.DELETE, (disk,))
+        await older.empty.write(syncing.ask, "known", order, RULES)
+        for table in (copies_table, sidecars_table):
+            gone = table.delete().where(table.c.store == "disk")
+            await older.empty.write(lambda tx, gone=gone: tx.run(gone))
+        before = await older.empty.read(everything)
+        [left] = (await take_in(older)).left
+        assert (left.key, left.why) == (
+            "tracks/known.json",
+            "the track known was withdrawn from disk",
+        )
+        assert await older.empty.read(everything) == before
 
 
 async def test_what_changed_after_the_backup_is_left_and_said(lost: Lost, tmp_path: Path) -> None:

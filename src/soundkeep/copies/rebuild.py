@@ -49,7 +49,7 @@ from soundkeep.copies.taking import (
 )
 from soundkeep.digest import Digest, Fingerprint, Hasher
 from soundkeep.errors import BadInput, Conflict, NotFound, SoundkeepError
-from soundkeep.model import Blob, CopyState, Lane, SubjectKind, Track
+from soundkeep.model import Asked, Blob, CopyState, Lane, SubjectKind, Track
 from soundkeep.stores.interface import RESERVED_PREFIX, Key, Store
 
 FACT = "rebuilt"  # its presence says that the catalog was made by a rebuild
@@ -251,6 +251,7 @@ def _write(
         is_new = restoring.add_segment(tx, record)
     if lives and not is_new:
         _check_not_later(tx, record)
+        _check_not_withdrawn(tx, record, sound.place.store)
     record_read(tx, record.blob, sound.place, sound.locator)
     planning.replan(tx, record.blob, rules, lane=Lane.BULK)
     orphans.forget(tx, sound.place.store, sound.locator)
@@ -280,3 +281,11 @@ def _check_not_later(tx: Tx, record: Record) -> None:
             f"it tells of the {record.subject.kind} as it was later (revision {record.revision}) "
             f"than the catalog knows it (revision {known.revision}), which is not changed"
         )
+
+
+def _check_not_withdrawn(tx: Tx, record: Record, store: str) -> None:
+    """Raises `Conflict` if the track is to lie there no more: a sound that came back there, with a
+    disk, would be a copy that rests for ever."""
+    track = tracks.find(tx, record.track.id) if isinstance(record, TrackRecord) else None
+    if track is not None and track.asked.get(store) is Asked.WITHDRAWN:
+        raise Conflict(f"the track {track.id} was withdrawn from {store}")
