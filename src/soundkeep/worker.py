@@ -30,6 +30,7 @@ log = structlog.get_logger()
 Pair = tuple[Chore, str]
 
 STOP_SECONDS = 5.0  # given to what runs when `settled` ends
+SETTLE_LOOK_SECONDS = 0.02  # between looks whether anything is left to do
 REPLAN_SECONDS = 5.0  # between looks at what is being drained
 GATHER_SECONDS = 0.01  # after a wake-up: what comes in a burst is looked for once
 
@@ -98,7 +99,7 @@ class Worker:
         while time.monotonic() < deadline:
             if not await self._is_busy():
                 return True
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(SETTLE_LOOK_SECONDS)
         return False
 
     async def _is_busy(self) -> bool:

@@ -37,6 +37,7 @@ class BlobSource:
     local: Local | None
     may_link: bool = False
     cache_seconds: int | None = None
+    known: Sequence[Copy] = ()  # all copies, if they were looked up just now
 
     @property
     def size_bytes(self) -> int:
@@ -62,7 +63,7 @@ class BlobSource:
     async def open(self, start: int = 0, stop: int | None = None) -> Bytes:
         """Raises `Unplayable` when no copy has a good chunk."""
         end = self.blob.size_bytes if stop is None else min(stop, self.blob.size_bytes)
-        body = Body(self.reader, self.blob, start, end, self.local)
+        body = Body(self.reader, self.blob, start, end, self.local, self.known)
         try:
             while piece := await body.next():
                 yield piece  # type: ignore[misc] # a buffer of its own, that nobody changes
@@ -88,7 +89,7 @@ class Copier:
         """
         blob, held = await self._catalog.read(_blob_and_copies, claimed.copy.digest)
         local = self._reader.order.best_file(held)
-        await self._put(store, claimed, BlobSource(self._reader, blob, local))
+        await self._put(store, claimed, BlobSource(self._reader, blob, local, known=held))
 
     async def copy_landed(
         self, store: Store, claimed: Claimed, blob: Blob, landed: Local | None

@@ -63,7 +63,7 @@ class LimitsSettings(Table):
 class WorkerSettings(Table):
     """How the ledger is worked off."""
 
-    concurrency: int = Field(4, ge=1)  # of one chore in one store
+    concurrency: int = Field(8, ge=1)  # of one chore in one store
     lease_seconds: float = Field(60, ge=1)
     poll_seconds: float = Field(2, gt=0)  # the floor under wake-ups
     probe_seconds: float = Field(5, gt=0)  # between probes of a store whose circuit is open
