@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from servers.counted import Counted
 from servers.tls import new_certificate, speaking_for, trusting
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.stores import http_connections, http_exchange
@@ -29,37 +30,28 @@ def measured(body: bytes, status: str = "200 OK", more: str = "") -> bytes:
 
 
 @dataclass
-class Peer:
+class Peer(Counted):
     """A server that answers each request with what is next in `says`, then does what is next in
     `does`: it goes on, ends the connection, breaks it, or falls silent."""
 
     says: list[bytes]
     does: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    connections: int = 0
-    open: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.open += 1
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                while True:
-                    self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
-                    number = len(self.requests) - 1
-                    if number < len(self.says):
-                        writer.write(self.says[number])
-                        await writer.drain()
-                    does = self.does[number] if number < len(self.does) else "goes on"
-                    if does == "falls silent":
-                        await reader.read()
-                    if does != "goes on":
-                        break
-            if does == "breaks":
+        with self.one(writer):
+            does = "goes on"
+            while does == "goes on":
+                self.requests.append((await reader.readuntil(b"\r\n\r\n")).decode())
+                number = len(self.requests) - 1
+                if number < len(self.says):
+                    writer.write(self.says[number])
+                    await writer.drain()
+                does = self.does[number] if number < len(self.does) else "goes on"
+            if does == "falls silent":
+                await reader.read()
+            elif does == "breaks":
                 writer.transport.abort()
-        finally:
-            self.open -= 1
-            writer.close()
 
 
 @asynccontextmanager

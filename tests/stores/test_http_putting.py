@@ -4,7 +4,6 @@ answer early, take its time, or go."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
 import ssl
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from servers.counted import Counted
 from servers.tls import new_certificate, speaking_for, trusting
 from soundkeep.digest import CHUNK_BYTES
 from soundkeep.stores import http_connections
@@ -45,7 +45,7 @@ async def closing_after(
 
 
 @dataclass
-class Taker:
+class Taker(Counted):
     """A server that takes each body as the next of `takes` does, and then says the next of `says`.
     Where either is at its end, the whole is taken, and it was well done."""
 
@@ -53,21 +53,13 @@ class Taker:
     takes: list[Taking] = field(default_factory=list)
     heads: list[list[str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    open: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.open += 1
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                while True:
-                    await self._one(reader, writer)
-        finally:
-            self.open -= 1
-            writer.close()
+        with self.one(writer):
+            while True:
+                await self._take(reader, writer)
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         self.heads.append(head)
         take = self.takes.pop(0) if self.takes else whole
@@ -176,6 +168,13 @@ async def put(
         connections.release(answer)
 
 
+def trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Who speaks so is trusted by our connections."""
+    certificate = new_certificate(folder)
+    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
+    return speaking_for(certificate)
+
+
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
@@ -265,18 +264,17 @@ async def test_a_slow_line_is_no_silence(
 ) -> None:
     """Neither while it carries what is held in buffers of which no transport tells, nor after the
     last byte was given."""
-    secure = None
-    if through_tls:
-        certificate = new_certificate(tmp_path)
-        monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
-        secure = speaking_for(certificate)
+    secure = trusted(tmp_path, monkeypatch) if through_tls else None
     taker = Taker()
     async with at(taker, BRIEF_SECONDS, secure, SlowLine()) as connections:
         assert await put(connections, len(BODY), Counting(BODY), BRIEF_SECONDS) == (200, b"")
     assert taker.bodies == [BODY]
 
 
-async def test_no_more_is_read_of_a_source_than_the_server_has_room_for() -> None:
+@pytest.mark.parametrize("through_tls", [False, True])
+async def test_no_more_is_read_of_a_source_than_the_server_has_room_for(
+    through_tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     goes_on = asyncio.Event()
 
     async def later(reader: asyncio.StreamReader, _: asyncio.StreamWriter, size: int) -> bytes:
@@ -285,36 +283,14 @@ async def test_no_more_is_read_of_a_source_than_the_server_has_room_for() -> Non
 
     source = Counting(BODY * 10)
     taker = Taker(takes=[later])
-    async with at(taker) as connections:
+    secure = trusted(tmp_path, monkeypatch) if through_tls else None
+    async with at(taker, secure=secure) as connections:
         putting = asyncio.create_task(put(connections, len(source.body), source))
         given = -1
-        while given != source.given:
+        while not given > 0 or given != source.given:  # until it stands still
             given = source.given
             await asyncio.sleep(0.1)
-        assert 0 < given < len(source.body) // CHUNK_BYTES // 2
-        goes_on.set()
-        assert await putting == (200, b"")
-    assert taker.bodies == [source.body]
-
-
-async def test_bodies_go_through_tls_as_they_go_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certificate = new_certificate(tmp_path)
-    monkeypatch.setattr(http_connections, "_trusting", lambda: trusting(certificate))
-    goes_on = asyncio.Event()
-
-    async def later(reader: asyncio.StreamReader, _: asyncio.StreamWriter, size: int) -> bytes:
-        await goes_on.wait()
-        return await reader.readexactly(size)
-
-    source = Counting(BODY * 10)
-    taker = Taker(takes=[later])
-    async with at(taker, secure=speaking_for(certificate)) as connections:
-        putting = asyncio.create_task(put(connections, len(source.body), source))
-        await until(lambda: source.given > 0)
-        await asyncio.sleep(0.2)
-        assert source.given < len(source.body) // CHUNK_BYTES
+        assert given < len(source.body) // CHUNK_BYTES // 2
         goes_on.set()
         assert await putting == (200, b"")
         assert await put(connections, 3, Counting(b"abc")) == (200, b"")
@@ -527,9 +503,9 @@ def test_all_this_holds_on_the_loop_of_the_server(
             runner.run(test_a_kept_connection_that_is_gone_costs_nobody_a_put(taken))
         runner.run(test_a_kept_connection_that_goes_while_the_source_begins_costs_nobody_a_put())
         runner.run(test_a_server_that_is_slow_and_steady_gets_everything(monkeypatch))
-        runner.run(test_bodies_go_through_tls_as_they_go_without(tmp_path, monkeypatch))
         for through_tls in (False, True):
-            runner.run(test_a_slow_line_is_no_silence(through_tls, tmp_path, monkeypatch))
-        runner.run(test_no_more_is_read_of_a_source_than_the_server_has_room_for())
+            given = through_tls, tmp_path, monkeypatch
+            runner.run(test_a_slow_line_is_no_silence(*given))
+            runner.run(test_no_more_is_read_of_a_source_than_the_server_has_room_for(*given))
         runner.run(test_a_server_that_takes_nothing_is_waited_for_so_long_and_no_longer())
         runner.run(test_who_is_cancelled_half_way_leaves_neither_source_nor_connection())
