@@ -341,7 +341,8 @@ async def _changed(
         return fault.answer(request_line)
     said = int(field(head, b"content-length") or len(body))
     size = max(0, said + fault.surplus_bytes)
-    surplus = bytes(max(0, fault.surplus_bytes)) if body else b""
+    has_body = not request_line.startswith("HEAD ") and b" 204 " not in head.partition(b"\r")[0]
+    surplus = bytes(max(0, fault.surplus_bytes)) if has_body else b""
     return head_with_length(head, size) + (body + surplus)[:size]
 
 

@@ -15,9 +15,10 @@ import asyncio
 import random
 import sqlite3
 import time
+from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -73,12 +74,23 @@ class Tx:
 
 
 class _Asked(Generic[R]):
-    """A transaction that waits for the writing thread. Nobody can cancel it."""
+    """A transaction that waits for the writing thread. Its caller may leave; nobody cancels it."""
 
     def __init__(self, action: Callable[[Tx], R]) -> None:
         self.action = action
-        self.done: Future[tuple[R, bool]] = Future()
-        self.done.set_running_or_notify_cancel()
+        self.answer: Future[R] = asyncio.get_running_loop().create_future()
+        self.result: R
+        self.wakes = False
+        self.error: BaseException | None = None
+
+    def give(self) -> None:
+        """Says in the loop how it ended, if its caller is still there."""
+        if self.answer.cancelled():
+            return
+        if self.error is not None:
+            self.answer.set_exception(self.error)
+        else:
+            self.answer.set_result(self.result)
 
 
 def conflict_insert(table: Table, *, on_postgresql: bool) -> Any:
@@ -92,7 +104,10 @@ def conflict_insert(table: Table, *, on_postgresql: bool) -> Any:
 
 
 class Catalog:
-    """The door to the database: `read` and `write` run a function in a transaction."""
+    """The door to the database: `read` and `write` run a function in a transaction.
+
+    One event loop has it.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -130,11 +145,9 @@ class Catalog:
         """
         asked: _Asked[R] = _Asked(lambda tx: action(tx, *args, **options))
         self._asked.append(asked)
-        self._writers.submit(self._write_asked)
-        done = asyncio.wrap_future(asked.done)
-        done.add_done_callback(self._wake)
-        result, _ = await asyncio.shield(done)
-        return result
+        if self.on_postgresql or len(self._asked) == 1:  # else a turn that was asked for takes it
+            self._writers.submit(self._write_asked)
+        return await asked.answer
 
     async def read(
         self, query: Callable[Concatenate[Tx, P], R], *args: P.args, **options: P.kwargs
@@ -153,36 +166,18 @@ class Catalog:
         self._readers.shutdown()
         self._engine.dispose()
 
-    def _wake(self, done: asyncio.Future[tuple[Any, bool]]) -> None:
-        """If that made work due, whether or not its caller is still there."""
-        if not done.cancelled() and done.exception() is None and done.result()[1]:
-            for call in self.on_commit:
-                call()
-
     def _attempt(self, engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
         return _until_free(lambda: _transact(engine, action))
 
     def _write_asked(self) -> None:
-        """What waits by now, in one transaction. If an action raised, nothing was written and each
-        is tried alone: one's failure is no other's. Only a catalog that was busy for too long is
-        everybody's: each alone would wait as long again."""
-        group = self._take_asked()
-        try:
-            together = partial(_together, [asked.action for asked in group])
-            results, _ = self._attempt(self._writing, together) if group else ([], False)
-        except BaseException as error:  # the thread goes on; whoever asked is told
-            if len(group) > 1 and not _was_busy(error):
-                for asked in group:
-                    self._write_alone(asked)
-                return
-            for asked in group:
-                asked.done.set_exception(error)
-        else:
-            for asked, result in zip(group, results, strict=True):
-                asked.done.set_result(result)
+        """What waits by now, in one transaction after the other; none is left when it ends."""
+        while group := self._take_asked():
+            loop = group[0].answer.get_loop()
+            self._write_together(group)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._answer, group)
 
     def _take_asked(self) -> list[_Asked[Any]]:
-        """None if an earlier turn has taken them all."""
         most = 1 if self.on_postgresql else MOST_TOGETHER
         group: list[_Asked[Any]] = []
         with suppress(IndexError):
@@ -190,23 +185,35 @@ class Catalog:
                 group.append(self._asked.popleft())
         return group
 
-    def _write_alone(self, asked: _Asked[Any]) -> None:
+    def _write_together(self, group: list[_Asked[Any]]) -> None:
+        """If an action raised, nothing was written and each is tried alone: one's failure is no
+        other's. Only a catalog that was busy for too long is everybody's: each alone would wait
+        as long again."""
         try:
-            results, _ = self._attempt(self._writing, partial(_together, [asked.action]))
-        except BaseException as error:
-            asked.done.set_exception(error)
-        else:
-            asked.done.set_result(results[0])
+            self._attempt(self._writing, partial(_together, group))
+        except BaseException as error:  # the thread goes on; whoever asked is told
+            if len(group) > 1 and not _was_busy(error):
+                for asked in group:
+                    self._write_together([asked])
+                return
+            for asked in group:
+                asked.error = error
+
+    def _answer(self, group: list[_Asked[Any]]) -> None:
+        """In the loop. What made work due wakes whoever does it, also when its caller has left."""
+        for asked in group:
+            asked.give()
+        if any(asked.wakes and asked.error is None for asked in group):
+            for call in self.on_commit:
+                call()
 
 
-def _together(actions: list[Callable[[Tx], Any]], tx: Tx) -> list[tuple[Any, bool]]:
-    """Each action's result, and whether it made work due."""
-    results = []
-    for action in actions:
+def _together(group: list[_Asked[Any]], tx: Tx) -> None:
+    for asked in group:
         own = Tx(tx.connection)
-        results.append((action(own), own.wakes))
+        asked.result = asked.action(own)
+        asked.wakes = own.wakes
         tx.wakes |= own.wakes
-    return results
 
 
 def _until_free(act: Callable[[], R]) -> R:
@@ -223,12 +230,23 @@ def _until_free(act: Callable[[], R]) -> R:
 
 
 def _transact(engine: Engine, action: Callable[[Tx], R]) -> tuple[R, bool]:
-    with _translated(), engine.begin() as connection:
+    with _translated(), begun(engine) as connection:
         tx = Tx(connection)
         result = action(tx)
         if tx.wakes and tx.on_postgresql:
             connection.exec_driver_sql(f"NOTIFY {NOTIFY_CHANNEL}")
         return result, tx.wakes
+
+
+@contextmanager
+def begun(engine: Engine) -> Iterator[Connection]:
+    """A transaction. On SQLite a deferred one that writes later would fail when somebody else wrote
+    in between. (A listener to `begin` would have each statement look for listeners.)"""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            writing = connection.get_execution_options().get("writing", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        yield connection
 
 
 def _was_busy(error: BaseException) -> bool:
@@ -273,7 +291,6 @@ def _sqlite_engine(url: str) -> Engine:
         connect_args={"timeout": 0, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -287,12 +304,6 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -16384")
     cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A deferred transaction that writes later fails when somebody else wrote in between."""
-    writing = connection.get_execution_options().get("writing", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
 def _postgresql_engine(url: str) -> Engine:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect
 
+from soundkeep.catalog.database import begun
 from soundkeep.errors import CatalogUnavailable
 
 HEAD = "0011"  # the newest revision
@@ -65,11 +66,11 @@ def _upgrade(connection: Connection, revision: str | None) -> None:
 @contextmanager
 def _locked(engine: Engine) -> Iterator[Connection]:
     if engine.dialect.name == "postgresql":
-        with engine.begin() as connection:
+        with begun(engine) as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
             yield connection
     else:
-        with _file_lock(engine), engine.begin() as connection:
+        with _file_lock(engine), begun(engine) as connection:
             yield connection
 
 

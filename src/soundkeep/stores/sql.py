@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, MetaData, create_engine, event
+from sqlalchemy import Connection, MetaData, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
@@ -143,7 +143,6 @@ class SQLite:
             poolclass=QueuePool,
             pool_size=READERS + self.writers,
         )
-        event.listen(self._engine, "begin", _begin)
 
     def create(self, tables: MetaData) -> None:
         make_directories(self._path.parent)
@@ -160,8 +159,8 @@ class SQLite:
 
     def transact(self, action: Callable[[Connection], R], write: bool, durable: bool) -> R:
         self._forget_another_file()
-        engine = self._engine.execution_options(write=write, durable=durable)
-        with engine.begin() as connection:
+        with self._engine.begin() as connection:
+            _begin(connection, write=write, durable=durable)
             return action(connection)
 
     def is_busy(self, error: Exception) -> bool:
@@ -202,13 +201,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, *, write: bool, durable: bool) -> None:
     """A deferred transaction that writes later fails when somebody else wrote in between."""
-    options = connection.get_execution_options()
-    if not options.get("write"):
+    if not write:
         connection.exec_driver_sql("BEGIN")
         return
-    level = "FULL" if options.get("durable") else "NORMAL"
+    level = "FULL" if durable else "NORMAL"
     connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
