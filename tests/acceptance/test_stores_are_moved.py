@@ -33,6 +33,7 @@ STORES = {
     "base": {"kind": "local", "path": "base"},
     "here": {"kind": "local", "path": "here"},
     "there": {"kind": "local", "path": "there"},
+    "named": {"kind": "local", "path": "named", "key": "{track_id}"},
     "small": {"kind": "local", "path": "small", "max_bytes": 60_002},
     "cdn": {"kind": "local", "path": "cdn", "public": True},
 }
@@ -153,6 +154,26 @@ async def test_what_was_moved_lies_in_the_new_store_and_stays_there(
     assert await settled(house, 60)
     assert not scene.lies("here"), "placement does not bring it back"
     assert (await house.migrator.look(MOVE)).tracks == 0
+    assert (await house.keep.check()).passed
+
+
+async def test_names_of_one_sound_that_are_moved_together_each_get_their_copy(
+    scene: Scene, house: House
+) -> None:
+    path, sound = next(iter(scene.sounds.items()))
+    for number in range(3):
+        await house.keep.add(_body(sound), NewTrack(path=f"{path} again {number}"))
+        scene.sounds[f"{path} again {number}"] = sound
+    await house.keep.sync(Wanted(Operation.UPLOAD, "here", prefix="x/"))
+    assert await settled(house, 60)
+    done = await run(house, Move("here", "named", delete_after=True))
+    assert (done.copied, done.withdrawn, done.complete) == (COUNT + 3, COUNT + 3, True)
+    assert not scene.lies("here")
+    for track in await scene.tracks(house):
+        assert (scene.data / "named" / track.id).read_bytes() == scene.sounds[track.path]
+        copies_ = {copy.key for copy in await held(house, track) if copy.store == "named"}
+        assert track.id in copies_
+    assert await scene.plays(house)
     assert (await house.keep.check()).passed
 
 

@@ -51,12 +51,23 @@ def _recording(on_postgresql: bool) -> Executable:
 
 _OF_DIGEST = select(blobs).where(blobs.c.digest == bindparam("raw"))
 _TAKE = _OF_DIGEST.with_for_update()
+_TAKE_ALL = (
+    select(blobs.c.digest)
+    .where(blobs.c.digest.in_(bindparam("all_raw", expanding=True)))
+    .order_by(blobs.c.digest)
+    .with_for_update()
+)
 
 
 def take(tx: Tx, digest: Digest) -> Blob | None:
     """Takes the blob's row until the transaction ends, and answers it."""
     row = tx.run(_TAKE, {"raw": digest.raw}).first()
     return blob_of(row) if row else None
+
+
+def take_all(tx: Tx, digests: Collection[Digest]) -> None:
+    """Takes the rows of these blobs, in one order: two that do so do not wait for each other."""
+    tx.run(_TAKE_ALL, {"all_raw": sorted(digest.raw for digest in digests)}).all()
 
 
 def find(tx: Tx, digest: Digest) -> Blob | None:

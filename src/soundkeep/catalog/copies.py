@@ -11,14 +11,26 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import and_, bindparam, case, exists, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    Executable,
+    and_,
+    bindparam,
+    case,
+    exists,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy import delete as delete_rows
 from sqlalchemy.sql import ColumnElement
 
 from soundkeep.catalog import blobs as blob_rows
 from soundkeep.catalog import claims, facts
-from soundkeep.catalog.database import Tx
+from soundkeep.catalog.database import Tx, conflict_insert
 from soundkeep.catalog.rows import copy_of, select_copies
 from soundkeep.catalog.schema import copies, now
 from soundkeep.digest import Digest
@@ -39,6 +51,11 @@ class Place:
 
 # Made once: building a statement costs more than running it.
 _OF_BLOB = select_copies().where(copies.c.digest == bindparam("raw")).order_by(copies.c.id)
+_OF_BLOBS = (
+    select_copies()
+    .where(copies.c.digest.in_(bindparam("all_raw", expanding=True)))
+    .order_by(copies.c.id)
+)
 _TAKE_STATES = (
     select(copies.c.store, copies.c.key, copies.c.state)
     .where(copies.c.digest == bindparam("raw"))
@@ -76,8 +93,7 @@ def of_blob(tx: Tx, digest: Digest) -> list[Copy]:
 def of_blobs(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Copy]]:
     """The copies of many blobs at once."""
     found: dict[Digest, list[Copy]] = {}
-    raw = {digest.raw for digest in digests}
-    for row in tx.run(select_copies().where(copies.c.digest.in_(raw)).order_by(copies.c.id)):
+    for row in tx.run(_OF_BLOBS, {"all_raw": [digest.raw for digest in digests]}):
         copy = copy_of(row)
         found.setdefault(copy.digest, []).append(copy)
     return found
@@ -200,16 +216,23 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     if not places:
         return
     wanted = sorted((place.store, place.key) for place in places)
-    held = tx.run(_HELD, {"places": wanted})
-    holders = {(row.store, row.key): bytes(row.digest) for row in held}
     fields = _row(digest, CopyState.WANTED, Wish.KEEP, lane)
-    free = [place for place in wanted if place not in holders]
-    if free:
-        tx.run(_RECORD_DUE, [{**fields, "store": store, "key": key} for store, key in free])
-        tx.wakes = True
-    for place, holder in holders.items():
-        if holder != digest.raw:
-            facts.write(tx, _waiting(Place(*place)), digest.hex)
+    rows = [{**fields, "store": store, "key": key} for store, key in wanted]
+    recorded = tx.run(_recording_free(tx.on_postgresql), rows).rowcount
+    tx.wakes |= recorded > 0
+    if recorded == len(wanted):
+        return
+    for row in tx.run(_HELD, {"places": wanted}):
+        if bytes(row.digest) != digest.raw:
+            facts.write(tx, _waiting(Place(row.store, row.key)), digest.hex)
+
+
+@cache
+def _recording_free(on_postgresql: bool) -> Executable:
+    """Records due copies where nobody holds the key."""
+    row = conflict_insert(copies, on_postgresql=on_postgresql).values(since=now(), due_at=now())
+    recording: Executable = row.on_conflict_do_nothing(index_elements=["store", "key"])
+    return recording
 
 
 def claim_to_be_there(tx: Tx, digest: Digest, place: Place, locator: str | None, why: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import and_, bindparam, update
@@ -13,7 +13,7 @@ from soundkeep.catalog.database import Tx
 from soundkeep.catalog.rows import copy_of
 from soundkeep.catalog.schema import copies, now
 from soundkeep.digest import Digest
-from soundkeep.model import Chore, Copy, CopyState, chore_of
+from soundkeep.model import Blob, Chore, Copy, CopyState, chore_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,15 @@ class Claimed:
 
     lease: claims.Lease
     copy: Copy
+    known: Known | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was looked up by the transaction that leased a copy: its blob, with every copy."""
+
+    blob: Blob
+    copies: Sequence[Copy]
 
 
 _LEASE_FOR_UPLOAD = claims.leasing(

@@ -63,6 +63,11 @@ _AT_PATH = select_tracks().where(
     tracks.c.owner == bindparam("of_owner"), tracks.c.path == bindparam("at_path")
 )
 _NAMING = select_tracks().where(tracks.c.digest == bindparam("raw"))
+_NAMING_ANY = (
+    select_tracks()
+    .where(tracks.c.digest.in_(bindparam("all_raw", expanding=True)))
+    .order_by(tracks.c.seq)
+)
 _HELD_AT = (
     select(blobs.c.digest, blobs.c.size_bytes)
     .join(tracks, tracks.c.digest == blobs.c.digest)
@@ -120,8 +125,7 @@ def naming(tx: Tx, digest: Digest) -> list[Track]:
 def naming_any(tx: Tx, digests: Collection[Digest]) -> dict[Digest, list[Track]]:
     """Every track that names one of these blobs."""
     found: dict[Digest, list[Track]] = {}
-    raw = {digest.raw for digest in digests}
-    for row in tx.run(select_tracks().where(tracks.c.digest.in_(raw)).order_by(tracks.c.seq)):
+    for row in tx.run(_NAMING_ANY, {"all_raw": [digest.raw for digest in digests]}):
         track = track_of(row)
         found.setdefault(track.blob.digest, []).append(track)
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from soundkeep.catalog import blobs, copies, copy_work, tracks
-from soundkeep.catalog.copy_work import Claimed
+from soundkeep.catalog.copy_work import Claimed, Known
 from soundkeep.catalog.database import Catalog, Tx
 from soundkeep.digest import CHUNK_BYTES, Digest
 from soundkeep.errors import ClaimNotTrue, Corrupt, LeaseLost, NotFound, StoreError, Truncated
@@ -87,9 +87,12 @@ class Copier:
 
         Raises `StoreError`, `Unplayable`, `LeaseLost`.
         """
-        blob, held = await self._catalog.read(_blob_and_copies, claimed.copy.digest)
-        local = self._reader.order.best_file(held)
-        await self._put(store, claimed, BlobSource(self._reader, blob, local, known=held))
+        known = claimed.known
+        if known is None:
+            known = await self._catalog.read(_known, claimed.copy.digest)
+        local = self._reader.order.best_file(known.copies)
+        source = BlobSource(self._reader, known.blob, local, known=known.copies)
+        await self._put(store, claimed, source)
 
     async def copy_landed(
         self, store: Store, claimed: Claimed, blob: Blob, landed: Local | None
@@ -196,7 +199,7 @@ class Copier:
         return await read_back(store, locator, blob)
 
     async def _blob(self, copy: Copy) -> Blob:
-        return (await self._catalog.read(_blob_and_copies, copy.digest))[0]
+        return (await self._catalog.read(_known, copy.digest)).blob
 
 
 def _claim_not_true(copy: Copy, locator: str, claiming: Sequence[Track]) -> ClaimNotTrue:
@@ -211,10 +214,10 @@ def _claim_not_true(copy: Copy, locator: str, claiming: Sequence[Track]) -> Clai
     )
 
 
-def _blob_and_copies(tx: Tx, digest: Digest) -> tuple[Blob, list[Copy]]:
+def _known(tx: Tx, digest: Digest) -> Known:
     blob = blobs.find(tx, digest)
     assert blob is not None, "a copy's row holds its blob's"
-    return blob, copies.of_blob(tx, digest)
+    return Known(blob, copies.of_blob(tx, digest))
 
 
 async def read_back(store: Store, locator: str, blob: Blob) -> str:

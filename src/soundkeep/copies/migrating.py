@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from itertools import islice
 
-from soundkeep.catalog import copies, copy_work, moving
+from soundkeep.catalog import copies, moving
 from soundkeep.catalog import stores as store_rows
-from soundkeep.catalog.copies import Place
 from soundkeep.catalog.copy_work import Claimed
-from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.database import Catalog
 from soundkeep.catalog.moving import Selection
-from soundkeep.copies import planning, syncing
-from soundkeep.copies.copying import is_proven, read_back
-from soundkeep.copies.placement import Rules, StoreRule, place
-from soundkeep.copies.syncing import Order, refusal_to_push
+from soundkeep.copies import routes
+from soundkeep.copies.copying import read_back
+from soundkeep.copies.placement import Rules
+from soundkeep.copies.routes import Line, Outcome, Route
 from soundkeep.errors import Conflict, NoSuchStore, StoreDrains, StoreError
-from soundkeep.model import Copy, Operation, Track
+from soundkeep.model import Track
 from soundkeep.stores.interface import Store
 from soundkeep.stores.wrappers import Limited, Pace, Paced
 
@@ -36,6 +35,7 @@ SAMPLES = 4  # copies read for an estimate
 SAMPLE_SECONDS = 2.0
 MOST_LATER = 10_000  # tracks that are tried again in the same run
 TASKS_EACH = 4  # tracks under way for each put: the others are in the ledger meanwhile
+MOST_TOGETHER = 8  # tracks that are asked for in one transaction
 OTHERS_SECONDS = 30.0  # how long what others copy is waited for
 LOOK_SECONDS = 0.2
 
@@ -54,15 +54,6 @@ class Move:
     batch: int = 1000  # tracks between two pauses
     pause_seconds: float = 0.0
     bytes_per_second: float | None = None
-
-
-class Outcome(StrEnum):
-    """How a track stands in the new store."""
-
-    THERE = "there"
-    DUE = "due"
-    WAITING = "waiting"  # somebody else is copying it, or its last attempt failed
-    REFUSED = "refused"
 
 
 @dataclass(slots=True)
@@ -143,7 +134,7 @@ class Migrator:
         running.moved.seconds = time.monotonic() - began
         return running.moved
 
-    async def _route(self, move: Move) -> _Route:
+    async def _route(self, move: Move) -> Route:
         known = {rule.name: rule for rule in self._rules.stores}
         for name in (move.source, move.target):
             if name not in known:
@@ -152,12 +143,14 @@ class Migrator:
             raise Conflict(f"{move.source} is both where from and where to")
         if move.target in await self._catalog.read(store_rows.draining):
             raise StoreDrains(f"{move.target} is being drained: nothing is placed there")
-        return _Route(known[move.source], known[move.target], self._rules)
+        return Route(known[move.source], known[move.target], self._rules)
 
-    async def _pages(self, move: Move, route: _Route) -> AsyncIterator[list[Line]]:
+    async def _pages(self, move: Move, route: Route) -> AsyncIterator[list[Line]]:
         after: int | None = 0
         while after is not None:
-            page, after = await self._catalog.read(_look_page, route, move.which, after)
+            page, after = await self._catalog.read(
+                routes.look, route, move.which, after, PAGE_TRACKS
+            )
             yield page
 
     async def _estimate(self, move: Move, looked: Moved, samples: list[Track]) -> float | None:
@@ -188,28 +181,16 @@ class Migrator:
                 break
         return read / (time.monotonic() - began) * self._concurrency(source) if read else None
 
-    async def _ask(self, track: Track, route: _Route) -> Claimed | Outcome:
+    async def _ask(self, tracks: Collection[Track], route: Route) -> list[Claimed | Outcome]:
         return await self._catalog.write(
-            _ask, track, route, holder=self._holder, lease_seconds=self._lease_seconds
+            routes.ask, tracks, route, holder=self._holder, lease_seconds=self._lease_seconds
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """From where to where, by which rules."""
-
-    source: StoreRule
-    target: StoreRule
-    rules: Rules
-
-
-Line = tuple[Track, Outcome, Conflict | None]
 
 
 class _Running:
     """One migration under way: so many tracks at once, with a pause after each batch."""
 
-    def __init__(self, migrator: Migrator, move: Move, route: _Route, heard: Heard) -> None:
+    def __init__(self, migrator: Migrator, move: Move, route: Route, heard: Heard) -> None:
         self.moved = Moved()
         self._migrator = migrator
         self._move = move
@@ -218,6 +199,7 @@ class _Running:
         at_once = migrator._concurrency(move.target)
         self._target = Limited(_paced(migrator._stores[move.target], move), at_once)
         self._free = asyncio.Semaphore(at_once * TASKS_EACH)
+        self._together = min(at_once, MOST_TOGETHER)
         self._tasks: set[asyncio.Task[None]] = set()
         self._begun = 0
         self._failed: asyncio.Task[None] | None = None
@@ -225,13 +207,12 @@ class _Running:
         self._much_later = 0  # too many to be remembered: they are for the next run
 
     async def take(self, page: list[Line]) -> None:
-        """Begins what is due of a page, as places become free."""
+        """Begins what is not refused of a page, as places become free."""
         for track, outcome, refusal in page:
             _count(self.moved, track, outcome, refusal)
             if outcome is Outcome.REFUSED:
                 self._heard(track.blob.size_bytes)
-                continue
-            await self._begin(track)
+        await self._begin(track for track, outcome, _ in page if outcome is not Outcome.REFUSED)
 
     async def finish(self) -> None:
         """Waits for what runs, and for a while for what others do."""
@@ -239,8 +220,7 @@ class _Running:
         deadline = time.monotonic() + OTHERS_SECONDS
         while self._later and time.monotonic() < deadline:
             again, self._later = self._later, []
-            for track in again:
-                await self._begin(track)
+            await self._begin(again)
             await self._ended()
             if self._later:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -252,17 +232,27 @@ class _Running:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _begin(self, track: Track) -> None:
-        if self._begun and self._begun % self._move.batch == 0 and self._move.pause_seconds:
-            await self._ended()
-            await asyncio.sleep(self._move.pause_seconds)
-        self._begun += 1
-        await self._free.acquire()
-        if self._failed is not None:
-            self._failed.result()
-        task = asyncio.create_task(self._move_one(track))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+    async def _begin(self, tracks: Iterable[Track]) -> None:
+        """Asks for some at a time, and leaves them to tasks of their own."""
+        left = iter(tracks)
+        while some := list(islice(left, self._at_a_time())):
+            if self._begun and self._begun % self._move.batch == 0 and self._move.pause_seconds:
+                await self._ended()
+                await asyncio.sleep(self._move.pause_seconds)
+            self._begun += len(some)
+            for _ in some:
+                await self._free.acquire()
+            if self._failed is not None:
+                self._failed.result()
+            asked = await self._migrator._ask(some, self._route)
+            for track, found in zip(some, asked, strict=True):
+                task = asyncio.create_task(self._move_one(track, found))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+
+    def _at_a_time(self) -> int:
+        """Up to the next pause."""
+        return min(self._together, self._move.batch - self._begun % self._move.batch)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._free.release()
@@ -278,9 +268,8 @@ class _Running:
                 self._tasks.discard(task)
                 task.result()
 
-    async def _move_one(self, track: Track) -> None:
+    async def _move_one(self, track: Track, asked: Claimed | Outcome) -> None:
         """Copies one track, unless that is done, and withdraws it from where it was."""
-        asked = await self._migrator._ask(track, self._route)
         if isinstance(asked, Claimed):
             if await self._migrator._carry_out(self._target, asked):
                 self.moved.copied += 1
@@ -295,7 +284,7 @@ class _Running:
                 self._much_later += 1
             return
         if asked is Outcome.THERE and self._move.delete_after:
-            withdrawn = await self._migrator._catalog.write(_withdraw, track, self._route)
+            withdrawn = await self._migrator._catalog.write(routes.withdraw, track, self._route)
             self.moved.withdrawn += withdrawn
         self._heard(track.blob.size_bytes)
 
@@ -315,82 +304,3 @@ def _count(moved: Moved, track: Track, outcome: Outcome, refusal: Conflict | Non
     else:
         moved.due += 1
         moved.due_bytes += track.blob.size_bytes
-
-
-def _look_page(
-    tx: Tx, route: _Route, which: Selection, after: int
-) -> tuple[list[Line], int | None]:
-    found, next_after = moving.tracks_in(tx, route.source.name, which, after, PAGE_TRACKS)
-    held = copies.of_blobs(tx, {track.blob.digest for track in found})
-    lines: list[Line] = []
-    for track in found:
-        refusal = refusal_to_push(track, route.target, ())
-        there = _is_there(_copy_there(track, route, held.get(track.blob.digest, [])))
-        outcome = Outcome.THERE if there else Outcome.REFUSED if refusal else Outcome.DUE
-        lines.append((track, outcome, None if there else refusal))
-    return lines, next_after
-
-
-def _ask(
-    tx: Tx, known: Track, route: _Route, *, holder: str, lease_seconds: float
-) -> Claimed | Outcome:
-    """Asks for a track in the new store, and leases its copy if that is still to be made."""
-    taken = syncing.take(tx, known)
-    if taken is None:
-        return Outcome.REFUSED  # deleted meanwhile
-    track, target = taken.track, route.target.name
-    rules = planning.as_of(tx, route.rules)
-    if _is_placed(track, route, rules):
-        copies.due_now(tx, store=target, digest=track.blob.digest)
-    else:
-        syncing.ask_taken(tx, taken, Order(Operation.UPLOAD, (route.target,)), rules)
-    here = Place(target, _key(track, route))
-
-    def leased() -> Claimed | None:
-        return copy_work.claim_at(
-            tx, track.blob.digest, here, holder=holder, lease_seconds=lease_seconds
-        )
-
-    is_out = store_rows.is_out(tx, target)
-    if not is_out and (claimed := leased()):
-        return claimed
-    copy = _copy_there(track, route, copies.of_blob(tx, track.blob.digest))
-    if copy is not None:
-        return Outcome.THERE if _is_there(copy) else Outcome.WAITING
-    # Placed by new settings, whose pass over all blobs has not come to it.
-    planning.replan_one(tx, track.blob.digest, route.rules)
-    if _copy_there(track, route, copies.of_blob(tx, track.blob.digest)) is None:
-        return Outcome.REFUSED  # made private meanwhile
-    return Outcome.WAITING if is_out else leased() or Outcome.WAITING
-
-
-def _withdraw(tx: Tx, known: Track, route: _Route) -> bool:
-    """Withdraws a track from the old store if the new one has it, and is to have it: whoever
-    moves it the other way may have changed that."""
-    taken = syncing.take(tx, known)  # who moves it the other way waits, and then sees this
-    rules = planning.as_of(tx, route.rules)
-    if taken is None or not _is_placed(taken.track, route, rules):
-        return False
-    held = copies.of_blob(tx, taken.track.blob.digest)
-    if not _is_there(_copy_there(taken.track, route, held)):
-        return False
-    syncing.ask_taken(tx, taken, Order(Operation.DELETE, (route.source,)), rules)
-    return True
-
-
-def _is_placed(track: Track, route: _Route, rules: Rules) -> bool:
-    """Whether placement wants this track in the new store, whoever asked for it."""
-    return Place(route.target.name, _key(track, route)) in place(track.blob, [track], rules)
-
-
-def _copy_there(track: Track, route: _Route, held: list[Copy]) -> Copy | None:
-    key = _key(track, route)
-    return next((c for c in held if c.store == route.target.name and c.key == key), None)
-
-
-def _is_there(copy: Copy | None) -> bool:
-    return copy is not None and is_proven(copy)
-
-
-def _key(track: Track, route: _Route) -> str:
-    return str(route.target.key(track.blob, track))

@@ -47,7 +47,6 @@ def replan_noting(tx: Tx, track: Track, rules: Rules, names_before: Sequence[Tra
         names_before=names_before,
     )
     if not closed:
-        tracks.note_removals(tx, track.id, [], [])
         return
     lines = [
         _line(copy)

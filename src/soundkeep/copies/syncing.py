@@ -79,8 +79,20 @@ def take(tx: Tx, track: Track) -> Taken | None:
     """Takes the track's blob. None if somebody has deleted the track before."""
     if blobs.take(tx, track.blob.digest) is None:
         return None
-    names = tuple(tracks.naming(tx, track.blob.digest))
-    return next((Taken(name, names) for name in names if name.id == track.id), None)
+    return _taken(track, tracks.naming(tx, track.blob.digest))
+
+
+def take_all(tx: Tx, some: Collection[Track]) -> dict[str, Taken]:
+    """As `take`, of tracks of different blobs, by their ids."""
+    digests = {track.blob.digest for track in some}
+    blobs.take_all(tx, digests)
+    names = tracks.naming_any(tx, digests)
+    found = {track.id: _taken(track, names.get(track.blob.digest, ())) for track in some}
+    return {track_id: taken for track_id, taken in found.items() if taken is not None}
+
+
+def _taken(track: Track, names: Collection[Track]) -> Taken | None:
+    return next((Taken(name, tuple(names)) for name in names if name.id == track.id), None)
 
 
 def ask_taken(tx: Tx, taken: Taken, order: Order, rules: Rules) -> None:
