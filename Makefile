@@ -25,7 +25,7 @@ PYTHON = $(VENV)/bin/python
 # A stamp lies inside the environment it speaks of, so deleting the environment deletes the
 # stamp; its name holds a hash of what the environment is made from, so changing that does too.
 SETUP = uv.lock pyproject.toml scripts/bring-uv scripts/bring-packages
-KEY := $(shell cat $(SETUP) | sha256sum | cut -c1-16)
+KEY := $(shell { cat $(SETUP); scripts/which-python; } | sha256sum | cut -c1-16)
 READY_TO_RUN = $(VENV)/.ready-to-run-$(KEY)
 READY_TO_TEST = $(VENV)/.ready-to-test-$(KEY)
 

@@ -14,10 +14,11 @@ from sqlalchemy import select, update
 from ledgers import add_track, make_blob, make_track, opened, want
 from soundkeep.catalog import claims, copies, copy_work
 from soundkeep.catalog import stores as store_rows
+from soundkeep.catalog.copies import Place
 from soundkeep.catalog.copy_work import Claimed
-from soundkeep.catalog.database import Catalog, Tx
+from soundkeep.catalog.database import Catalog, Tx, conflict_insert
 from soundkeep.catalog.schema import copies as table
-from soundkeep.catalog.schema import now
+from soundkeep.catalog.schema import now, speech_keys
 from soundkeep.errors import LeaseLost, Unavailable
 from soundkeep.model import Chore, CopyState, Lane
 
@@ -68,6 +69,36 @@ async def test_the_clock_is_the_databases_and_never_null(catalog: Catalog) -> No
     first = await catalog.read(lambda tx: tx.now())
     second = await catalog.read(lambda tx: tx.now())
     assert 1.7e9 < first <= second < 1e10
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_who_wants_a_copy_wakes_whoever_makes_it_and_who_wants_it_again_does_not(
+    catalog: Catalog, number: int
+) -> None:
+    blob = make_blob(b"one")
+    await catalog.write(lambda tx: add_track(tx, make_track("one", blob)))
+    woken: list[bool] = []
+    catalog.on_commit.append(lambda: woken.append(True))
+    places = {Place("disk", f"key {index}") for index in range(number)}
+    await catalog.write(copies.want, blob.digest, places, Lane.BULK)
+    assert len(await catalog.read(copies.of_blob, blob.digest)) == number
+    assert woken == [True]
+    await catalog.write(copies.want, blob.digest, places, Lane.BULK)
+    assert len(await catalog.read(copies.of_blob, blob.digest)) == number
+    assert woken == [True]
+
+
+async def test_an_insert_counts_what_it_wrote(catalog: Catalog) -> None:
+    """`rowcount` of an INSERT was -1 on PostgreSQL, and nobody noticed."""
+
+    def name(tx: Tx, others: list[str]) -> int:
+        adding = conflict_insert(speech_keys, on_postgresql=tx.on_postgresql)
+        rows = [{"other_key": other, "speech_key": "key"} for other in others]
+        return tx.run(adding.on_conflict_do_nothing(), rows).rowcount
+
+    assert await catalog.write(name, ["a"]) == 1
+    assert await catalog.write(name, ["a", "b", "c"]) == 2
+    assert await catalog.write(name, ["a", "b", "c"]) == 0
 
 
 async def test_a_row_is_claimed_once_by_many_who_want_it(catalog: Catalog) -> None:

@@ -139,3 +139,47 @@ async def test_a_caller_that_was_cancelled_wakes_the_worker_all_the_same(
     async with asyncio.timeout(20):
         await woken.wait()
     await catalog.close()
+
+
+async def test_a_fault_that_no_future_takes_keeps_nobody_waiting(catalog: Catalog) -> None:
+    woken: list[bool] = []
+    catalog.on_commit.append(lambda: woken.append(True))
+
+    def find_none(tx: Tx) -> str:
+        return next(iter(()))
+
+    def wake(tx: Tx) -> str:
+        tx.wakes = True
+        return "woke"
+
+    async with Held(catalog):
+        falls = asyncio.create_task(catalog.write(find_none))
+        after = asyncio.create_task(catalog.write(wake))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await falls
+        assert await after == "woke"
+    assert woken == [True]
+    await catalog.close()
+
+
+async def test_who_writes_when_no_thread_is_to_be_had_is_told_and_the_next_is_served(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    fresh = Catalog(str(catalog.url))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            await fresh.write(note, "never", [])
+    async with asyncio.timeout(20):
+        assert await fresh.write(note, "served", []) == "served"
+    assert await fresh.read(facts.read, "never") is None
+    await fresh.close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await fresh.write(note, "too late", [])
+    await catalog.close()

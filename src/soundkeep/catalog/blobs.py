@@ -66,7 +66,7 @@ def take(tx: Tx, digest: Digest) -> Blob | None:
 
 
 def take_all(tx: Tx, digests: Collection[Digest]) -> None:
-    """Takes the rows of these blobs, in one order: two that do so do not wait for each other."""
+    """Takes the rows of these blobs, all in one order: else two could wait for each other."""
     tx.run(_TAKE_ALL, {"all_raw": sorted(digest.raw for digest in digests)}).all()
 
 

@@ -27,7 +27,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was looked up by the transaction that leased a copy: its blob, with every copy."""
+    """The blob of a leased copy, and every copy of it when that was leased."""
 
     blob: Blob
     copies: Sequence[Copy]

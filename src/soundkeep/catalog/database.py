@@ -48,6 +48,7 @@ READERS = 4
 WRITERS_POSTGRESQL = 6
 MOST_TOGETHER = 32
 NOTIFY_CHANNEL = "soundkeep_work"
+COUNTING = {"preserve_rowcount": True}  # an INSERT has none on PostgreSQL otherwise
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +83,10 @@ class _Asked(Generic[R]):
         self.result: R
         self.wakes = False
         self.error: BaseException | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """A future takes no `StopIteration`."""
+        self.error = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
 
     def give(self) -> None:
         """Says in the loop how it ended, if its caller is still there."""
@@ -145,8 +150,12 @@ class Catalog:
         """
         asked: _Asked[R] = _Asked(lambda tx: action(tx, *args, **options))
         self._asked.append(asked)
-        if self.on_postgresql or len(self._asked) == 1:  # else a turn that was asked for takes it
+        try:
             self._writers.submit(self._write_asked)
+        except RuntimeError:  # closed, or no thread is to be had
+            with suppress(ValueError):  # an earlier turn has taken it
+                self._asked.remove(asked)
+            raise
         return await asked.answer
 
     async def read(
@@ -170,12 +179,14 @@ class Catalog:
         return _until_free(lambda: _transact(engine, action))
 
     def _write_asked(self) -> None:
-        """What waits by now, in one transaction after the other; none is left when it ends."""
-        while group := self._take_asked():
-            loop = group[0].answer.get_loop()
-            self._write_together(group)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._answer, group)
+        """What waits by now; an earlier turn may have taken it all."""
+        group = self._take_asked()
+        if not group:
+            return
+        loop = group[0].answer.get_loop()
+        self._write_together(group)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._answer, group)
 
     def _take_asked(self) -> list[_Asked[Any]]:
         most = 1 if self.on_postgresql else MOST_TOGETHER
@@ -197,7 +208,7 @@ class Catalog:
                     self._write_together([asked])
                 return
             for asked in group:
-                asked.error = error
+                asked.failed(error)
 
     def _answer(self, group: list[_Asked[Any]]) -> None:
         """In the loop. What made work due wakes whoever does it, also when its caller has left."""
@@ -288,6 +299,7 @@ def _sqlite_engine(url: str) -> Engine:
         url,
         poolclass=QueuePool,
         pool_size=READERS + 1,
+        execution_options=COUNTING,
         connect_args={"timeout": 0, "check_same_thread": False},
     )
     event.listen(engine, "connect", _prepare_sqlite)
@@ -312,5 +324,6 @@ def _postgresql_engine(url: str) -> Engine:
         pool_size=READERS + WRITERS_POSTGRESQL,
         max_overflow=0,
         pool_pre_ping=True,
+        execution_options=COUNTING,
         connect_args={"connect_timeout": 10},
     )

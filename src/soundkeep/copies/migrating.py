@@ -249,6 +249,7 @@ class _Running:
                 task = asyncio.create_task(self._move_one(track, found))
                 self._tasks.add(task)
                 task.add_done_callback(self._done)
+            await asyncio.sleep(0)  # each has begun, so each gives back its lease if it is ended
 
     def _at_a_time(self) -> int:
         """Up to the next pause."""

@@ -79,6 +79,7 @@ async def _replan_store(catalog: Catalog, rules: Rules, store: str) -> int:
 
 
 def _replan_page_of(tx: Tx, rules: Rules, page: list[Copy]) -> int:
-    for copy in page:
-        replan_one(tx, copy.digest, rules)
+    """In the order in which blobs are taken by whoever takes several."""
+    for digest in sorted({copy.digest for copy in page}, key=lambda digest: digest.raw):
+        replan_one(tx, digest, rules)
     return len(page)

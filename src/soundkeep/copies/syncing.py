@@ -83,7 +83,7 @@ def take(tx: Tx, track: Track) -> Taken | None:
 
 
 def take_all(tx: Tx, some: Collection[Track]) -> dict[str, Taken]:
-    """As `take`, of tracks of different blobs, by their ids."""
+    """As `take`, of some tracks, by their ids."""
     digests = {track.blob.digest for track in some}
     blobs.take_all(tx, digests)
     names = tracks.naming_any(tx, digests)
