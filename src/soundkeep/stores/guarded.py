@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 
 from soundkeep.errors import Misconfigured, NotFound
 from soundkeep.stores.interface import Bytes, Key, Receipt, Source, Stat, Store
@@ -60,13 +59,14 @@ class Guarded(Wrapped):
         return self._checked(self.inner.open(locator, start, stop))
 
     async def _checked(self, pieces: Bytes) -> AsyncGenerator[bytes, None]:
-        async with aclosing(pieces):
-            try:
-                async for piece in pieces:
-                    yield piece
-            except NotFound:
-                await self._check()
-                raise
+        try:
+            async for piece in pieces:
+                yield piece
+        except NotFound:
+            await self._check()
+            raise
+        finally:
+            await pieces.aclose()
 
     async def _check(self) -> None:
         """Raises `Misconfigured`."""

@@ -33,19 +33,30 @@ class Bodies(Protocol):
         ...
 
 
-async def ranged(
+def ranged(
     bodies: Bodies, key: str, start: int, stop: int | None, size: Callable[[], Awaitable[int]]
 ) -> Bytes:
     """The range of an object, as a store's `open` owes it. `size` asks for its bytes in all."""
     if start == stop:  # HTTP has no way to ask for nothing
-        span(await size(), start, stop)
-        return
+        return _nothing(start, size)
+    pieces = Reading(bodies, key, start, stop).pieces()
+    return _to_the_end(pieces, start, size) if start and stop is None else pieces
+
+
+async def _nothing(at: int, size: Callable[[], Awaitable[int]]) -> Bytes:
+    span(await size(), at, at)
+    return
+    yield b""
+
+
+async def _to_the_end(pieces: Bytes, start: int, size: Callable[[], Awaitable[int]]) -> Bytes:
+    """Truncated is also said of the nothing after the last byte."""
     try:
-        async with aclosing(Reading(bodies, key, start, stop).pieces()) as pieces:
+        async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
-    except Truncated:  # also said of the nothing after the last byte
-        if start == 0 or stop is not None or start != await size():
+    except Truncated:
+        if start != await size():
             raise
 
 

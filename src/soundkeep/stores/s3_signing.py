@@ -80,7 +80,7 @@ class Signer:
         self._clock = clock
         self._second = 0
         self._stamped = ""
-        self._key = b""
+        self._mac = hmac.new(b"", digestmod="sha256")  # of the day
         self._scope = self._credential = self._who = ""  # of the day
         token = credentials.session_token
         self._token = f"&X-Amz-Security-Token={encoded(token)}" if token else ""
@@ -134,14 +134,17 @@ class Signer:
         key = f"AWS4{self._credentials.secret_key}".encode()
         for part in (day, self._region, "s3", "aws4_request"):
             key = _hmac(key, part)
-        self._key, self._scope = key, f"{day}/{self._region}/s3/aws4_request"
+        self._mac = hmac.new(key, digestmod="sha256")
+        self._scope = f"{day}/{self._region}/s3/aws4_request"
         self._credential = f"{self._credentials.access_key}/{self._scope}"
         self._who = f"X-Amz-Algorithm={ALGORITHM}&X-Amz-Credential={encoded(self._credential)}"
 
     def _signature(self, stamp: str, request: str) -> str:
         """Call `_stamp` first: it sees to the key of the day."""
         digest = hashlib.sha256(request.encode()).hexdigest()
-        return _hmac(self._key, f"{ALGORITHM}\n{stamp}\n{self._scope}\n{digest}").hex()
+        mac = self._mac.copy()  # half the time of a new one
+        mac.update(f"{ALGORITHM}\n{stamp}\n{self._scope}\n{digest}".encode())
+        return mac.hexdigest()
 
 
 def _host(parts: SplitResult) -> str:

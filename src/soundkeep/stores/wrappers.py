@@ -108,13 +108,15 @@ class Limited(Wrapped):
     async def _stream(
         self, verb: str, items: AsyncGenerator[Item, None]
     ) -> AsyncGenerator[Item, None]:
-        async with aclosing(items):
+        try:
             while True:
                 async with self._pieces:
                     item = await anext(items, None)
                 if item is None:
                     return
                 yield item
+        finally:
+            await items.aclose()
 
 
 class Bounded(Wrapped):
@@ -140,13 +142,15 @@ class Bounded(Wrapped):
         self, verb: str, items: AsyncGenerator[Item, None]
     ) -> AsyncGenerator[Item, None]:
         with closing(Waits(self._seconds, self._late(verb))) as waits:
-            async with aclosing(items):
+            try:
                 while True:
                     with waits:
                         item = await anext(items, None)
                     if item is None:
                         return
                     yield item
+            finally:
+                await items.aclose()
 
     @asynccontextmanager
     async def _limit(self, verb: str) -> AsyncGenerator[Timeout, None]:
