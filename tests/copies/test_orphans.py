@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from soundkeep import build
 from soundkeep.build.house import House
 from soundkeep.catalog import copies
 from soundkeep.catalog.copies import Place
+from soundkeep.catalog.database import Tx
 from soundkeep.catalog.schema import copies as copies_table
 from soundkeep.catalog.schema import now, orphans
 from soundkeep.catalog.schema import sidecars as sidecars_table
@@ -295,7 +295,9 @@ async def test_no_more_is_held_than_is_named_and_all_of_it_is_put_right(
                 due_in=0,
             )
         )  # fmt: skip
-    await asyncio.sleep(0.01)  # what came in the millisecond that a comparison begins is not missed
+    recorded_by = await house.keep.catalog.read(Tx.now)
+    while await house.keep.catalog.read(Tx.now) <= recorded_by:
+        pass  # what came in the millisecond in which a comparison begins is not missed
     monkeypatch.setattr(orphans_module, "PAGE_OBJECTS", 2)
     monkeypatch.setattr(orphans_module, "NAMED", 3)
     compared = await house.comparer.compare("disk")

@@ -222,7 +222,11 @@ def want(tx: Tx, digest: Digest, places: Collection[Place], lane: Lane) -> None:
     tx.wakes |= recorded > 0
     if recorded == len(wanted):
         return
-    for row in tx.run(_HELD, {"places": wanted}):
+    held = tx.run(_HELD, {"places": wanted}).all()
+    if len(held) < len(wanted):  # somebody has let a key go in between
+        want(tx, digest, places, lane)
+        return
+    for row in held:
         if bytes(row.digest) != digest.raw:
             facts.write(tx, _waiting(Place(row.store, row.key)), digest.hex)
 
